@@ -1,0 +1,12 @@
+// One function a binding file; module.cpp calls them all.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace hashfold {
+
+void bind_runtime(nanobind::module_& m);
+void bind_sparse_linear(nanobind::module_& m);
+void bind_row_optimizer(nanobind::module_& m);
+
+}  // namespace hashfold

@@ -1,0 +1,7 @@
+#include "families.hpp"
+
+NB_MODULE(_native, m) {
+    hashfold::bind_runtime(m);
+    hashfold::bind_row_optimizer(m);
+    hashfold::bind_sparse_linear(m);
+}

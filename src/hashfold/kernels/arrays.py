@@ -1,0 +1,21 @@
+"""torch tensors as the NumPy arrays that the compiled core takes: same memory, no copy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+from torch import Tensor
+
+
+def view(tensor: Tensor) -> npt.NDArray[Any]:
+    """A C-contiguous array over the tensor's memory (a copy only if the tensor is strided)."""
+    array: npt.NDArray[Any] = tensor.detach().contiguous().numpy()
+    return array
+
+
+def out(tensor: Tensor) -> npt.NDArray[Any]:
+    """The tensor's own memory, to be written to."""
+    assert tensor.is_contiguous(), "an output must be contiguous"
+    array: npt.NDArray[Any] = tensor.detach().numpy()
+    return array

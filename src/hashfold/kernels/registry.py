@@ -1,0 +1,29 @@
+"""Every operator beside its slow twin; the contract tests cover whatever is registered here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A native operator and the plain-torch function that defines what it computes.
+
+    Both take the same tensors; `op` is a torch custom operator. Where `differentiable`, both can be
+    differentiated with respect to their floating-point inputs.
+    """
+
+    name: str
+    op: Callable[..., Any]
+    reference: Callable[..., Any]
+    differentiable: bool = True
+
+
+OPERATORS: dict[str, Operator] = {}
+
+
+def register(operator: Operator) -> Operator:
+    OPERATORS[operator.name] = operator
+    return operator
