@@ -56,9 +56,7 @@ def one_of(op: str, name: str, value: str, known: Collection[str]) -> str:
     return value
 
 
-def array(
-    op: str, name: str, value: Any, dtype: npt.DTypeLike, shape: tuple[int | None, ...]
-) -> npt.NDArray[Any]:
+def array(op: str, name: str, value: Any, dtype: npt.DTypeLike, shape: tuple[int | None, ...]) -> npt.NDArray[Any]:
     """`value` as a C-contiguous array of exactly `dtype` and `shape` (None: any length)."""
     a = np.ascontiguousarray(value, dtype=dtype)
     if a.ndim != len(shape) or any(

@@ -173,9 +173,7 @@ class LookupStats:
         return 1.0 - self.labels_missed / self.labels if self.labels else float("nan")
 
     def __add__(self, other: LookupStats) -> LookupStats:
-        summed = {
-            k: getattr(self, k) + getattr(other, k) for k in self.__dataclass_fields__ if k != "num_items"
-        }
+        summed = {k: getattr(self, k) + getattr(other, k) for k in self.__dataclass_fields__ if k != "num_items"}
         return LookupStats(num_items=max(self.num_items, other.num_items), **summed)
 
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from hashfold.errors import NativeExtensionError
 
 try:
-    from hashfold.kernels import _native as core
+    from hashfold.kernels import _native  # type: ignore[attr-defined]
 except ImportError as cause:
     raise NativeExtensionError(
         f"hashfold's compiled core cannot be loaded ({cause}); reinstall with 'pip install .' on a machine with a "
         "C++20 compiler."
     ) from cause
+
+core: Any = _native
 
 
 def isa() -> str:
@@ -36,7 +39,8 @@ def force_isa(level: str) -> None:
     """Run all kernels at `level` from now on. Raises NativeExtensionError if this machine cannot."""
     if not core.force_isa(level):
         raise NativeExtensionError(
-            f"HASHFOLD_ISA: must be one of {', '.join(isa_levels())} on this machine; got {level!r}; unset it to choose the best."
+            f"HASHFOLD_ISA: must be one of {', '.join(isa_levels())} on this machine; got {level!r}; "
+            "unset it to choose the best."
         )
 
 

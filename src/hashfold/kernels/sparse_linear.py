@@ -25,9 +25,7 @@ def _(indptr: Tensor, indices: Tensor, values: Tensor, weight: Tensor) -> Tensor
 @torch.library.custom_op("hashfold::sparse_linear_grad_values", mutates_args=())
 def grad_values(indptr: Tensor, indices: Tensor, values: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
     g = torch.empty_like(values)
-    core.sparse_linear_grad_values(
-        view(indptr), view(indices), view(values), view(weight), view(grad), out(g)
-    )
+    core.sparse_linear_grad_values(view(indptr), view(indices), view(values), view(weight), view(grad), out(g))
     return g
 
 
