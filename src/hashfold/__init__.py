@@ -1,3 +1,35 @@
-"""hashfold: hash to look up, fold to share."""
+"""hashfold: hash to look up, fold to share.
+
+Names are imported when they are first used, so that `import hashfold` loads neither torch nor
+scikit-learn.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_MODULES = ("checks", "errors", "kernels")
+_HOME_OF = {
+    "ActiveSet": "hashfold.sparse",
+    "CsrBatch": "hashfold.sparse",
+    "HashfoldError": "hashfold.errors",
+    "InputError": "hashfold.errors",
+    "RaggedIds": "hashfold.sparse",
+}
+
+__all__ = [*_HOME_OF]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(_HOME_OF[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"hashfold.{name}")
+    raise AttributeError(f"module 'hashfold' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME_OF, *_MODULES])

@@ -1,0 +1,40 @@
+"""How much memory there is, and how much this process has taken: in bytes, from the operating system."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+
+def peak_bytes() -> int:
+    """The most resident memory this process ever had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def total_bytes() -> int:
+    """The machine's memory, or what the control group grants, whichever is less."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(machine, _cgroup("memory.max") or machine)
+
+
+def available_bytes() -> int:
+    """What can still be taken without swapping."""
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        free = int(fields["MemAvailable"].split()[0]) * 1024
+    used = _cgroup("memory.current")
+    return min(free, max(0, total_bytes() - used)) if used is not None else free
+
+
+def _cgroup(name: str) -> int | None:
+    """A number of this process's control group (version 2); None where there is none or no limit."""
+    try:
+        text = (Path("/sys/fs/cgroup") / name).read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
