@@ -3,5 +3,6 @@
 NB_MODULE(_native, m) {
     hashfold::bind_runtime(m);
     hashfold::bind_row_optimizer(m);
+    hashfold::bind_selection(m);
     hashfold::bind_sparse_linear(m);
 }

@@ -1,0 +1,222 @@
+"""What every index over a layer's neurons does: take weight vectors, return candidates for queries."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from hashfold import checks
+from hashfold.sparse import CsrBatch, Float32, Int32, Int64
+
+Queries = Float32 | CsrBatch
+DENSE_BLOCK_BYTES = 64 << 20  # CSR queries are made dense in blocks of at most this size
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Items found for each query row, best first.
+
+    Row i holds `ids[indptr[i] : indptr[i + 1]]` (distinct) with `scores` that never rise within the row;
+    what a score means is the index's own (inner product, number of collisions). `found[i]` is the number
+    of distinct items the index looked at for row i before the budget cut.
+    """
+
+    indptr: Int64
+    ids: Int32
+    scores: Float32
+    num_items: int
+    found: Int64
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def __getitem__(self, row: int) -> Int32:
+        return self.ids[self.indptr[row] : self.indptr[row + 1]]
+
+    @property
+    def counts(self) -> Int64:
+        return np.diff(self.indptr)
+
+    @property
+    def truncated(self) -> int:
+        """Items found but dropped by the budget, summed over rows."""
+        return int(self.found.sum()) - len(self.ids)
+
+    @classmethod
+    def empty(cls, rows: int, num_items: int) -> Candidates:
+        return cls(
+            np.zeros(rows + 1, np.int64),
+            np.zeros(0, np.int32),
+            np.zeros(0, np.float32),
+            num_items,
+            np.zeros(rows, np.int64),
+        )
+
+
+@dataclass(frozen=True)
+class Occupancy:
+    """How evenly the items lie in the buckets, over all tables."""
+
+    tables: int
+    buckets: int  # of all tables together
+    empty: int  # buckets without an item
+    mean: float  # items in a bucket that is not empty
+    largest: int
+    dropped_fraction: float  # entries that a bucket's capacity kept out, of all (item, table) pairs
+
+    @property
+    def empty_fraction(self) -> float:
+        return self.empty / max(1, self.buckets)
+
+
+class NeuronIndex(ABC):
+    """Finds the neurons whose weight vectors fit a query: large <x, w_i> + b_i.
+
+    An index keeps a reference to the `vectors` and `bias` given to `build`, never a copy (unless their
+    type or layout forces one): scores always use the weights as they are now, while the tables follow
+    only through `update` and `build`.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, num_items: int, dim: int) -> None:
+        self.num_items = checks.integer(self._op(), "num_items", num_items, low=1, high=2**31 - 1)
+        self.dim = checks.integer(self._op(), "dim", dim, low=1)
+        self._vectors: Float32 | None = None
+        self._bias: Float32 | None = None
+
+    def build(self, vectors: npt.ArrayLike, bias: npt.ArrayLike | None = None) -> None:
+        """Indexes all items anew.
+
+        Args:
+            vectors: (num_items, dim) float32, finite; kept by reference.
+            bias: (num_items,) float32, finite, or None for no bias; kept by reference.
+
+        Raises: InputError for a wrong shape or values that are not finite.
+        """
+        op = f"{self._op()}.build"
+        self._vectors = checks.array(op, "vectors", vectors, np.float32, (self.num_items, self.dim))
+        checks.finite(op, "vectors", self._vectors)
+        self._bias = None if bias is None else self._checked_bias(op, bias, self.num_items)
+        self._build(self._vectors, self._bias)
+
+    def refill(self) -> None:
+        """Inserts every item anew, as the weights are now, keeping whatever `build` learned from data."""
+        vectors, bias = self._built("refill")
+        self._refill(vectors, bias)
+
+    def update(self, ids: npt.ArrayLike, vectors: npt.ArrayLike, bias: npt.ArrayLike | None = None) -> None:
+        """Re-inserts the items whose vectors changed; nothing else moves.
+
+        The new rows are also written to the arrays given to `build`, which changes nothing where those
+        are the live weights.
+
+        Args:
+            ids: (n,) int32, distinct, in [0, num_items).
+            vectors: (n, dim) float32: the new row of each id.
+            bias: (n,) float32; required if and only if the index was built with a bias.
+        """
+        op = f"{self._op()}.update"
+        self._built("update")
+        rows = checks.array(op, "ids", ids, np.int32, (None,))
+        checks.ids_in_range(op, "ids", rows, self.num_items)
+        if len(np.unique(rows)) != len(rows):
+            checks.fail(op, "ids must be distinct", "repeated ids", "pass each changed row once")
+        new = checks.array(op, "vectors", vectors, np.float32, (len(rows), self.dim))
+        checks.finite(op, "vectors", new)
+        if (bias is None) != (self._bias is None):
+            checks.fail(op, "bias must be given as it was to build", "none" if bias is None else "a bias")
+        new_bias = None if bias is None else self._checked_bias(op, bias, len(rows))
+        self._write(rows, new, new_bias)
+        self._update(rows, new, new_bias)
+
+    def query(self, x: npt.ArrayLike | CsrBatch, budget: int) -> Candidates:
+        """At most `budget` items for each row of `x`, best first.
+
+        Args:
+            x: (batch, dim) float32 or a CsrBatch of that width, finite.
+            budget: at least 1.
+        """
+        op = f"{self._op()}.query"
+        self._built("query")
+        budget = checks.integer(op, "budget", budget, low=1)
+        return self._query(check_queries(op, x, self.dim), min(budget, self.num_items))
+
+    @abstractmethod
+    def occupancy(self) -> Occupancy:
+        """Bucket statistics as they are now."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """JSON-able; `make_index(**config)` makes an equal index, to be built from the vectors."""
+
+    @abstractmethod
+    def _build(self, vectors: Float32, bias: Float32 | None) -> None: ...
+
+    @abstractmethod
+    def _update(self, ids: Int32, vectors: Float32, bias: Float32 | None) -> None: ...
+
+    @abstractmethod
+    def _query(self, x: Queries, budget: int) -> Candidates: ...
+
+    def _refill(self, vectors: Float32, bias: Float32 | None) -> None:
+        self._build(vectors, bias)  # for those that learn nothing from the data
+
+    @classmethod
+    def _op(cls) -> str:
+        return f"{cls.name} index"
+
+    def _built(self, method: str) -> tuple[Float32, Float32 | None]:
+        if self._vectors is None:
+            checks.fail(f"{self._op()}.{method}", "the index must be built", "an empty index", "call build first")
+        return self._vectors, self._bias
+
+    def _checked_bias(self, op: str, bias: npt.ArrayLike, count: int) -> Float32:
+        checked: Float32 = checks.array(op, "bias", bias, np.float32, (count,))
+        checks.finite(op, "bias", checked)
+        return checked
+
+    def _write(self, ids: Int32, vectors: Float32, bias: Float32 | None) -> None:
+        assert self._vectors is not None
+        if not self._vectors.flags.writeable:
+            self._vectors = self._vectors.copy()
+        self._vectors[ids] = vectors
+        if self._bias is not None:
+            if not self._bias.flags.writeable:
+                self._bias = self._bias.copy()
+            self._bias[ids] = bias
+
+
+def check_queries(op: str, x: npt.ArrayLike | CsrBatch, dim: int) -> Queries:
+    """`x` as float32 (batch, dim) or CsrBatch, finite."""
+    if isinstance(x, CsrBatch):
+        if x.num_cols != dim:
+            checks.fail(op, f"x must be (batch, {dim})", x.shape)
+        checks.finite(op, "x", x.values)
+        return x
+    dense: Float32 = checks.array(op, "x", x, np.float32, (None, dim))
+    checks.finite(op, "x", dense)
+    return dense
+
+
+def dense_blocks(x: Queries) -> list[tuple[int, int]]:
+    """Row spans of `x` that may be dense at once: everything if it is dense already."""
+    if not isinstance(x, CsrBatch):
+        return [(0, len(x))]
+    step = max(1, DENSE_BLOCK_BYTES // (4 * max(1, x.num_cols)))
+    return [(at, min(len(x), at + step)) for at in range(0, len(x), step)]
+
+
+def densify(x: Queries, begin: int, end: int) -> Float32:
+    """Rows [begin, end) of `x` as a dense float32 matrix."""
+    if not isinstance(x, CsrBatch):
+        return x[begin:end]
+    low, high = x.indptr[begin], x.indptr[end]
+    dense = np.zeros((end - begin, x.num_cols), np.float32)
+    rows = np.repeat(np.arange(end - begin), np.diff(x.indptr[begin : end + 1]))
+    dense[rows, x.indices[low:high]] = x.values[low:high]
+    return dense
