@@ -5,4 +5,5 @@ NB_MODULE(_native, m) {
     hashfold::bind_row_optimizer(m);
     hashfold::bind_selection(m);
     hashfold::bind_sparse_linear(m);
+    hashfold::bind_rowwise_linear(m);
 }

@@ -37,6 +37,16 @@ HF_INLINE V step_of(const RowOptimizer& o, V g, V* s1, V* s2, Root root) {
     }
 }
 
+// One number of the parameter, counted from its first: the tail of a row, or a bias (whose length is
+// never rescaled).
+HF_INLINE void update_entry(const RowOptimizer& o, const RowParameter& p, int64_t at, float grad) {
+    float a = p.state1 ? p.state1[at] : 0.0f, b = p.state2 ? p.state2[at] : 0.0f;
+    const float move = step_of(o, grad, &a, &b, [](float v) { return __builtin_sqrtf(v); });
+    if (p.state1) p.state1[at] = a;
+    if (p.state2) p.state2[at] = b;
+    p.weight.data[at] = p.weight.data[at] * (1.0f - o.lr * o.weight_decay) - move;
+}
+
 HF_INLINE void update_row(const RowOptimizer& o, const RowParameter& p, int64_t row, const float* grad) {
     const int64_t n = p.weight.cols;
     float* w = p.weight.row(row);
@@ -53,13 +63,7 @@ HF_INLINE void update_row(const RowOptimizer& o, const RowParameter& p, int64_t 
         if (s2) store(s2 + i, b);
         store(w + i, load(w + i) * keep - move);
     }
-    for (; i < n; ++i) {
-        float a = s1 ? s1[i] : 0.0f, b = s2 ? s2[i] : 0.0f;
-        const float move = step_of(o, grad[i], &a, &b, [](float v) { return __builtin_sqrtf(v); });
-        if (s1) s1[i] = a;
-        if (s2) s2[i] = b;
-        w[i] = w[i] * keep - move;
-    }
+    for (; i < n; ++i) update_entry(o, p, row * n + i, grad[i]);
     if (o.row_norm > 0.0f) {
         const float square = dot(w, w, n);
         const float scale = square > 0.0f ? o.row_norm / __builtin_sqrtf(square) : 0.0f;
