@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hashfold.kernels import native
-from hashfold.kernels.rowwise_linear import (
+from hashfold.kernels.rowwise_linear import States, (
     csr_reference,
     csr_rowwise_linear,
     fused_step,
@@ -73,10 +73,10 @@ def copies(*tensors: Tensor | None) -> list[Tensor | None]:
     return [None if t is None else t.clone() for t in tensors]
 
 
-# Row 0 has no neurons; neuron 2 is active in three rows; neurons 4 and 5 in none.
+# Row 0 has no neurons; neuron 3 is active in three rows; neurons 0 and 2 in none.
 INDPTR = torch.tensor([0, 0, 2, 5, 6])
-IDS = torch.tensor([2, 0, 1, 2, 3, 2], dtype=torch.int32)
-TOUCHED = torch.tensor([0, 1, 2, 3])
+IDS = torch.tensor([3, 1, 4, 3, 5, 3], dtype=torch.int32)
+TOUCHED, UNTOUCHED = torch.tensor([1, 3, 4, 5]), torch.tensor([0, 2])
 
 
 def inputs(sparse: bool, width: int) -> tuple[Any, Any]:
@@ -117,7 +117,7 @@ def test_fused_step_is_gradient_and_optimizer_step(level: str, rule: str, sparse
     for ours, theirs, old in zip((weight, *weight_states, bias, *bias_states), want, before, strict=True):
         if ours is not None:
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-            assert torch.equal(ours[4:], old[4:])  # type: ignore[index]
+            assert torch.equal(ours[UNTOUCHED], old[UNTOUCHED])  # type: ignore[index]
 
 
 def test_fused_step_without_bias_or_gradient_of_x() -> None:
@@ -126,8 +126,8 @@ def test_fused_step_without_bias_or_gradient_of_x() -> None:
     grad = torch.tensor([1.0, 0, 0, 10, 0, 100])
     x = torch.tensor([[1.0, 2, 3]] * 4)
     assert fused_step(x, INDPTR, IDS, grad, weight, None, rule, (None, None), needs_grad_x=False) is None
-    assert weight[2].tolist() == [1 - 111, 1 - 222, 1 - 333]
-    assert (weight[[0, 1, 3, 4, 5]] == 1).all()
+    assert weight[3].tolist() == [1 - 111, 1 - 222, 1 - 333]
+    assert (weight[[0, 1, 2, 4, 5]] == 1).all()
 
 
 def test_by_hand() -> None:
