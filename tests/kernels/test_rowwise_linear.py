@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from hashfold.kernels import native
-from hashfold.kernels.rowwise_linear import States, (
+from hashfold.kernels.rowwise_linear import (
+    States,
     csr_reference,
     csr_rowwise_linear,
     fused_step,
