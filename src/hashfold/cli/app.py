@@ -41,6 +41,14 @@ _REFUSALS = {
 }
 
 
+class ReaderLeftError(Exception):
+    """Whoever read our standard output closed it."""
+
+
+class InterruptedByUserError(Exception):
+    """Ctrl-C; the message says what was saved and how to go on."""
+
+
 @dataclass
 class Session:
     """One run of the command: how it was asked to talk."""
@@ -63,20 +71,27 @@ class Hashfold(click.Group):
         extra = {**extra, "standalone_mode": False, "obj": session}
         sys.exit(_guarded(lambda: super(Hashfold, self).main(args, prog_name, **extra), session))
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does, but for the two ends that click would settle by itself."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:
+            raise ReaderLeftError from None
+        except KeyboardInterrupt:
+            raise InterruptedByUserError("interrupted.") from None
+
 
 def _guarded(run: Callable[[], Any], session: Session) -> int:
     """Runs the command; its exit code."""
     try:
         result = run()
-        sys.stdout.flush()
         return result if isinstance(result, int) else 0
-    except BrokenPipeError:
+    except ReaderLeftError:
         # Standard output is gone: give the interpreter's last flush somewhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_LEFT
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("hashfold: interrupted.", err=True)
-        return INTERRUPTED
     except Exception as error:
         if session.debug:
             traceback.print_exc()
@@ -87,6 +102,8 @@ def _guarded(run: Callable[[], Any], session: Session) -> int:
 
 def explain(error: Exception) -> tuple[int, str]:
     """The exit code and the one line for whatever went wrong."""
+    if isinstance(error, InterruptedByUserError):
+        return INTERRUPTED, str(error)
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         hint = f" See '{context.command_path} --help'." if context is not None else ""
