@@ -10,5 +10,6 @@ void bind_selection(nanobind::module_& m);
 void bind_sparse_linear(nanobind::module_& m);
 void bind_rowwise_linear(nanobind::module_& m);
 void bind_row_optimizer(nanobind::module_& m);
+void bind_hashing(nanobind::module_& m);
 
 }  // namespace hashfold

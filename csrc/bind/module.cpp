@@ -2,6 +2,7 @@
 
 NB_MODULE(_native, m) {
     hashfold::bind_runtime(m);
+    hashfold::bind_hashing(m);
     hashfold::bind_row_optimizer(m);
     hashfold::bind_selection(m);
     hashfold::bind_sparse_linear(m);
