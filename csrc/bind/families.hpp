@@ -11,5 +11,6 @@ void bind_sparse_linear(nanobind::module_& m);
 void bind_rowwise_linear(nanobind::module_& m);
 void bind_row_optimizer(nanobind::module_& m);
 void bind_hashing(nanobind::module_& m);
+void bind_text_reader(nanobind::module_& m);
 
 }  // namespace hashfold

@@ -7,4 +7,5 @@ NB_MODULE(_native, m) {
     hashfold::bind_selection(m);
     hashfold::bind_sparse_linear(m);
     hashfold::bind_rowwise_linear(m);
+    hashfold::bind_text_reader(m);
 }
