@@ -31,17 +31,18 @@ void grad_weight(const Input& x, const ActiveRows& active, const Array1<const T>
 
 // Gradient of x first, with the weights of the forward pass; then the update.
 template <class Input>
-void update(const Input& x, const ActiveRows& active, const Array1<const float>& grad, const RowOptimizer& rule,
-            const RowParameter& weight, const RowParameter& bias, float* grad_x) {
+void update(const Input& x, const ActiveRows& active, const Array1<const float>& grad, const RowStep& weight,
+            const RowStep& bias, float* grad_x) {
     require(x.rows == active.rows, "x and the active sets differ in rows");
-    const Matrix<const float> before{weight.weight.data, weight.weight.rows, weight.weight.cols};
-    if (grad_x) rowwise_linear_grad_x(x, active, grad.data(), before, grad_x);
-    rowwise_linear_update(group_by_neuron(active, grad.data()), x, rule, weight, bias);
+    const Matrix<float>& w = weight.parameter.weight;
+    if (grad_x) rowwise_linear_grad_x(x, active, grad.data(), Matrix<const float>{w.data, w.rows, w.cols}, grad_x);
+    rowwise_linear_update(group_by_neuron(active, grad.data()), x, weight, bias);
 }
 
-RowParameter optional_parameter(const RowOptimizer& rule, const OptionalState& bias, const OptionalState& state1,
-                                const OptionalState& state2) {
-    return bias ? row_parameter(rule, *bias, state1, state2) : RowParameter{{nullptr, 0, 0}, nullptr, nullptr};
+RowStep bias_step(const RowOptimizer& rule, const OptionalState& bias, const OptionalState& state1,
+                  const OptionalState& state2) {
+    return {rule,
+            bias ? row_parameter(rule, *bias, state1, state2) : RowParameter{{nullptr, 0, 0}, nullptr, nullptr}};
 }
 
 template <class T>
@@ -111,13 +112,13 @@ void bind_updates(nb::module_& m) {
         "rowwise_linear_update",
         [](Array2<const float> x, Array1<const int64_t> indptr, Array1<const int32_t> ids,
            Array1<const float> grad, const RowOptimizer& rule, Array2<float> weight, OptionalState state1,
-           OptionalState state2, OptionalState bias, OptionalState bias_state1, OptionalState bias_state2,
-           OptionalState grad_x) {
-            update(matrix(x), active_rows(indptr, ids), grad, rule, row_parameter(rule, weight, state1, state2),
-                   optional_parameter(rule, bias, bias_state1, bias_state2), grad_x ? grad_x->data() : nullptr);
+           OptionalState state2, const RowOptimizer& bias_rule, OptionalState bias, OptionalState bias_state1,
+           OptionalState bias_state2, OptionalState grad_x) {
+            update(matrix(x), active_rows(indptr, ids), grad, {rule, row_parameter(rule, weight, state1, state2)},
+                   bias_step(bias_rule, bias, bias_state1, bias_state2), grad_x ? grad_x->data() : nullptr);
         },
         "x"_a.noconvert(), "out_indptr"_a.noconvert(), "out_ids"_a.noconvert(), "grad"_a.noconvert(), "rule"_a,
-        "weight"_a.noconvert(), "state1"_a.noconvert().none(), "state2"_a.noconvert().none(),
+        "weight"_a.noconvert(), "state1"_a.noconvert().none(), "state2"_a.noconvert().none(), "bias_rule"_a,
         "bias"_a.noconvert().none(), "bias_state1"_a.noconvert().none(), "bias_state2"_a.noconvert().none(),
         "grad_x"_a.noconvert().none(), GilRelease());
     m.def(
@@ -125,16 +126,16 @@ void bind_updates(nb::module_& m) {
         [](Array1<const int64_t> in_indptr, Array1<const int32_t> in_ids, Array1<const float> in_values,
            Array1<const int64_t> indptr, Array1<const int32_t> ids, Array1<const float> grad,
            const RowOptimizer& rule, Array2<float> weight, OptionalState state1, OptionalState state2,
-           OptionalState bias, OptionalState bias_state1, OptionalState bias_state2,
+           const RowOptimizer& bias_rule, OptionalState bias, OptionalState bias_state1, OptionalState bias_state2,
            OptionalArray1<float> grad_values) {
-            update(csr<float>(in_indptr, in_ids, in_values), active_rows(indptr, ids), grad, rule,
-                   row_parameter(rule, weight, state1, state2),
-                   optional_parameter(rule, bias, bias_state1, bias_state2),
+            update(csr<float>(in_indptr, in_ids, in_values), active_rows(indptr, ids), grad,
+                   {rule, row_parameter(rule, weight, state1, state2)},
+                   bias_step(bias_rule, bias, bias_state1, bias_state2),
                    grad_values ? grad_values->data() : nullptr);
         },
         "in_indptr"_a.noconvert(), "in_ids"_a.noconvert(), "in_values"_a.noconvert(), "out_indptr"_a.noconvert(),
         "out_ids"_a.noconvert(), "grad"_a.noconvert(), "rule"_a, "weight"_a.noconvert(),
-        "state1"_a.noconvert().none(), "state2"_a.noconvert().none(), "bias"_a.noconvert().none(),
+        "state1"_a.noconvert().none(), "state2"_a.noconvert().none(), "bias_rule"_a, "bias"_a.noconvert().none(),
         "bias_state1"_a.noconvert().none(), "bias_state2"_a.noconvert().none(), "grad_values"_a.noconvert().none(),
         GilRelease());
 }

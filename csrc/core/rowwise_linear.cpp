@@ -66,11 +66,11 @@ void rowwise_linear_grad_weight(const FeatureGroups<T>& groups, const Input& x, 
 }
 
 template <class Input>
-void rowwise_linear_update(const FeatureGroups<float>& groups, const Input& x, const RowOptimizer& rule,
-                           const RowParameter& weight, const RowParameter& bias) {
+void rowwise_linear_update(const FeatureGroups<float>& groups, const Input& x, const RowStep& weight,
+                           const RowStep& bias) {
     parallel_chunks(groups.size(), kNeuronGrain, [&](int64_t begin, int64_t end, int) {
-        std::vector<float> scratch(weight.weight.cols);
-        updates<Input>().update(span_of(groups), x, rule, weight, bias, scratch.data(), begin, end);
+        std::vector<float> scratch(weight.parameter.weight.cols);
+        updates<Input>().update(span_of(groups), x, weight, bias, scratch.data(), begin, end);
     });
 }
 
@@ -84,9 +84,9 @@ void rowwise_linear_update(const FeatureGroups<float>& groups, const Input& x, c
     HASHFOLD_INSTANTIATE_FOR(T, Csr<T>)
 HASHFOLD_INSTANTIATE(float)
 HASHFOLD_INSTANTIATE(double)
-template void rowwise_linear_update(const FeatureGroups<float>&, const Matrix<const float>&, const RowOptimizer&,
-                                    const RowParameter&, const RowParameter&);
-template void rowwise_linear_update(const FeatureGroups<float>&, const Csr<float>&, const RowOptimizer&,
-                                    const RowParameter&, const RowParameter&);
+template void rowwise_linear_update(const FeatureGroups<float>&, const Matrix<const float>&, const RowStep&,
+                                    const RowStep&);
+template void rowwise_linear_update(const FeatureGroups<float>&, const Csr<float>&, const RowStep&,
+                                    const RowStep&);
 
 }  // namespace hashfold

@@ -37,10 +37,16 @@ FeatureGroups<T> group_by_neuron(const ActiveRows& active, const T* grad_out);
 template <class T, class Input>
 void rowwise_linear_grad_weight(const FeatureGroups<T>& groups, const Input& x, Matrix<T> weight_grad);
 
-// The same sums, each applied to its row at once. bias.weight is (neurons, 1), or null without bias; it
-// moves by because a rule that rescales rows must not touch a bias.
+// A parameter and the rule by which its rows move.
+struct RowStep {
+    RowOptimizer rule;
+    RowParameter parameter;
+};
+
+// The same sums, each applied to its row at once. bias.parameter.weight is (neurons, 1), or null without
+// a bias; a bias is never rescaled to row_norm.
 template <class Input>
-void rowwise_linear_update(const FeatureGroups<float>& groups, const Input& x, const RowOptimizer& rule,
-                           const RowParameter& weight, const RowParameter& bias);
+void rowwise_linear_update(const FeatureGroups<float>& groups, const Input& x, const RowStep& weight,
+                           const RowStep& bias);
 
 }  // namespace hashfold

@@ -20,9 +20,8 @@ struct RowwiseLinearOf {
 template <class Input>
 struct RowwiseUpdateOf {
     // scratch holds one gradient row
-    void (*update)(const GroupSpan<float>& groups, const Input& x, const RowOptimizer& rule,
-                   const RowParameter& weight, const RowParameter& bias, float* scratch, int64_t begin,
-                   int64_t end);
+    void (*update)(const GroupSpan<float>& groups, const Input& x, const RowStep& weight, const RowStep& bias,
+                   float* scratch, int64_t begin, int64_t end);
 };
 
 struct RowwiseLinearTable {

@@ -153,3 +153,12 @@ def test_all_neurons_active_is_linear_forward_and_backward() -> None:
     torch.testing.assert_close(y, layer(x))
     for ours, theirs in zip(torch.autograd.grad(y, leaves, cotangent), want, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_bias_may_follow_a_rule_of_its_own() -> None:
+    weight, bias = torch.zeros(6, 2), torch.zeros(6)
+    slow, fast = (native.core.RowOptimizer(**rule_of("sgd") | {"lr": lr}) for lr in (1.0, 10.0))
+    x, none = torch.ones(4, 2), (None, None)
+    fused_step(x, INDPTR, IDS, torch.ones(6), weight, bias, slow, none, bias_rule=fast)
+    assert weight[3].tolist() == [-3, -3]
+    assert bias.tolist() == [0, -10, 0, -30, -10, -10]

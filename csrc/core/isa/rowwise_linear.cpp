@@ -95,16 +95,17 @@ void grad_weight(const GroupSpan<T>& groups, const Input& x, Matrix<T> weight_gr
 }
 
 template <class Input>
-void update(const GroupSpan<float>& groups, const Input& x, const RowOptimizer& rule, const RowParameter& weight,
-            const RowParameter& bias, float* scratch, int64_t begin, int64_t end) {
+void update(const GroupSpan<float>& groups, const Input& x, const RowStep& weight, const RowStep& bias,
+            float* scratch, int64_t begin, int64_t end) {
     for (int64_t g = begin; g < end; ++g) {
-        if (g + 1 < end) prefetch_row(weight, groups.features[g + 1]);
-        sum_neuron(groups, g, x, scratch, weight.weight.cols);
-        update_row(rule, weight, groups.features[g], scratch);
-        if (!bias.weight.data) continue;
+        const int32_t neuron = groups.features[g];
+        if (g + 1 < end) prefetch_row(weight.parameter, groups.features[g + 1]);
+        sum_neuron(groups, g, x, scratch, weight.parameter.weight.cols);
+        update_row(weight.rule, weight.parameter, neuron, scratch);
+        if (!bias.parameter.weight.data) continue;
         float total = 0;
         for (int64_t j = groups.starts[g]; j < groups.starts[g + 1]; ++j) total += groups.values[j];
-        update_entry(rule, bias, groups.features[g], total);
+        update_entry(bias.rule, bias.parameter, neuron, total);
     }
 }
 

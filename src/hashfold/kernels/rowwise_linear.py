@@ -192,14 +192,15 @@ def fused_step(
     rule: Any,
     weight_states: States,
     bias_states: States = (None, None),
+    bias_rule: Any = None,
     needs_grad_x: bool = True,
 ) -> Tensor | None:
     """Backward pass and optimizer step of either form at once, float32.
 
     Moves the rows of `weight`, entries of `bias` and their states, in place, for the neurons of
     `out_ids` and no other, by `rule` (the native `core.RowOptimizer`). A neuron active in many rows moves
-    once, by the sum of its gradients; only one row's gradient exists at a time. A bias follows the same
-    rule but is never rescaled to `row_norm`; its states have its own shape (neurons,).
+    once, by the sum of its gradients; only one row's gradient exists at a time. A bias follows
+    `bias_rule` (None: `rule`) but is never rescaled to `row_norm`; its states have its shape (neurons,).
 
     Returns the gradient of x under the weights before the step: (rows, in) for a dense x, one entry per
     value for a sparse one, or None if not needed. Results do not depend on the number of threads.
@@ -217,6 +218,7 @@ def fused_step(
         rule,
         out(weight),
         *(_out(state) for state in weight_states),
+        rule if bias_rule is None else bias_rule,
         *(_out(column) for column in map(_column, (bias, *bias_states))),
         _out(grad_x),
     )
