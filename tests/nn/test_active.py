@@ -56,6 +56,11 @@ def test_to_dense_puts_each_value_in_its_place() -> None:
     assert (values.num_rows, values.num_items) == (3, 5)
 
 
+def test_to_csr_sorts_the_columns() -> None:
+    batch = ActiveValues(per_row(ROWS, 5), torch.tensor([1.0, 2, 3, 4, 5], requires_grad=True)).to_csr()
+    assert batch.validate().to_scipy().toarray().tolist() == [[2, 0, 0, 1, 0], [0] * 5, [0, 3, 4, 0, 5]]
+
+
 @pytest.mark.parametrize("drop_zeros", [False, True])
 def test_relu_equals_the_dense_one_forward_and_backward(drop_zeros: bool) -> None:
     raw = torch.tensor([1.0, -2, 0, 4, -5], requires_grad=True)

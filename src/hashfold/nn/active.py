@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hashfold import checks
-from hashfold.sparse import ActiveSet
+from hashfold.sparse import ActiveSet, CsrBatch
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,20 @@ class ActiveValues:
         """indptr, ids, values: the input arguments of `csr_rowwise_linear` and `sparse_linear`."""
         return self.indptr, self.ids, self.values
 
+    def to_csr(self) -> CsrBatch:
+        """The values, without gradient, as a batch with ascending columns: a query for the next layer's index."""
+        rows, ids, values = self.rows.numpy(), self.active.ids, self.values.detach().numpy()
+        order = np.lexsort((ids, rows))
+        assert self.active.indptr is not None
+        return CsrBatch(self.active.indptr, ids[order], values[order], self.num_items)
+
     def to_dense(self) -> Tensor:
         """(rows, num_items), zero where a neuron is not active; differentiable. For tests and small layers."""
         dense = self.values.new_zeros(self.num_rows, self.num_items)
         return dense.index_put((self.rows, self.ids.long()), self.values)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> ActiveValues:
-        """`function` on the values. It must keep zero at zero, or inactive neurons would differ from dense ones."""
+        """`function` on the values. It must keep zero at zero, as the neurons that are not active stay zero."""
         return replace(self, values=function(self.values))
 
     def relu(self, drop_zeros: bool = False) -> ActiveValues:
