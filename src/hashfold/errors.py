@@ -36,3 +36,15 @@ class MissingDependencyError(HashfoldError, ImportError):
 
 class NativeExtensionError(HashfoldError, ImportError):
     """The compiled core cannot be loaded, or an instruction set was forced that it cannot run."""
+
+
+class NonFiniteLossError(HashfoldError, ArithmeticError):
+    """Training diverged: the loss is no longer a number. The message names the step and the remedy."""
+
+
+class Interrupted(HashfoldError):  # noqa: N818 - not an error: the user asked for it
+    """Ctrl-C or SIGTERM during training; the run was saved to `checkpoint`. Exit code 128 + `signal_number`."""
+
+    def __init__(self, message: str, checkpoint: str | Path, signal_number: int) -> None:
+        self.checkpoint, self.signal_number = Path(checkpoint), signal_number
+        super().__init__(message)

@@ -7,14 +7,9 @@ from typing import Any
 
 from hashfold import checks
 from hashfold.hashing.base import HashFamily
-from hashfold.hashing.dwta import DensifiedWta
-from hashfold.hashing.minhash import OnePermutationMinHash, WeightedMinHash
-from hashfold.hashing.simhash import SimHash, SparseSimHash
+from hashfold.hashing.simhash import SimHash
 
-FAMILIES: dict[str, type[HashFamily]] = {
-    family.name: family
-    for family in (SimHash, SparseSimHash, DensifiedWta, WeightedMinHash, OnePermutationMinHash)
-}
+FAMILIES: dict[str, type[HashFamily]] = {family.name: family for family in (SimHash,)}
 
 
 def make_family(

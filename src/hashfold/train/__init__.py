@@ -1,0 +1,35 @@
+"""Training: the loop, what may watch it, and checkpoints that resume exactly."""
+
+from hashfold.train.callbacks import Callback, HistoryFile, RunInfo, StepReport, TensorBoard
+from hashfold.train.checkpoint import remove_checkpoint
+from hashfold.train.config import Checkpoints, TrainConfig
+from hashfold.train.loader import Batch, Loader
+from hashfold.train.loop import fit
+from hashfold.train.progress import PlainLog, ProgressBar, progress
+from hashfold.train.protocol import Examples, Resumable, Step, Trainable
+from hashfold.train.schedule import lr_factor, step_seed
+from hashfold.train.state import TrainResult
+
+__all__ = [
+    "Batch",
+    "Callback",
+    "Checkpoints",
+    "Examples",
+    "HistoryFile",
+    "Loader",
+    "PlainLog",
+    "ProgressBar",
+    "Resumable",
+    "RunInfo",
+    "Step",
+    "StepReport",
+    "TensorBoard",
+    "TrainConfig",
+    "TrainResult",
+    "Trainable",
+    "fit",
+    "lr_factor",
+    "progress",
+    "remove_checkpoint",
+    "step_seed",
+]
