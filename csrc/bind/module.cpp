@@ -5,6 +5,8 @@ NB_MODULE(_native, m) {
     hashfold::bind_hashing(m);
     hashfold::bind_row_optimizer(m);
     hashfold::bind_selection(m);
+    hashfold::bind_tables(m);
+    hashfold::bind_topk(m);
     hashfold::bind_sparse_linear(m);
     hashfold::bind_rowwise_linear(m);
     hashfold::bind_text_reader(m);

@@ -21,14 +21,6 @@ def random_rows(rng: np.random.Generator, rows: int, most: int, num_items: int) 
     return [rng.choice(num_items, rng.integers(0, most + 1), replace=False).tolist() for _ in range(rows)]
 
 
-@pytest.fixture(params=[1, 2])
-def threads(request):
-    before = native.num_threads()
-    native.set_num_threads(request.param)
-    yield request.param
-    native.set_num_threads(before)
-
-
 @pytest.mark.parametrize("with_labels", [True, False])
 @pytest.mark.parametrize("with_candidates", [True, False])
 @pytest.mark.parametrize("uniform", [0, 7, 60, 10_000])

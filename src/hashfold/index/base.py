@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -55,6 +56,15 @@ class Candidates:
             num_items,
             np.zeros(rows, np.int64),
         )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Candidates], num_items: int) -> Candidates:
+        """The rows of one after those of the other; at least one part."""
+        counts = np.concatenate([part.counts for part in parts])
+        indptr = np.zeros(len(counts) + 1, np.int64)
+        np.cumsum(counts, out=indptr[1:])
+        ids, scores = np.concatenate([p.ids for p in parts]), np.concatenate([p.scores for p in parts])
+        return cls(indptr, ids, scores, num_items, np.concatenate([p.found for p in parts]))
 
 
 @dataclass(frozen=True)
@@ -204,11 +214,11 @@ def check_queries(op: str, x: npt.ArrayLike | CsrBatch, dim: int) -> Queries:
 
 
 def dense_blocks(x: Queries) -> list[tuple[int, int]]:
-    """Row spans of `x` that may be dense at once: everything if it is dense already."""
+    """Row spans of `x` that may be dense at once, at least one: everything if it is dense already."""
     if not isinstance(x, CsrBatch):
         return [(0, len(x))]
     step = max(1, DENSE_BLOCK_BYTES // (4 * max(1, x.num_cols)))
-    return [(at, min(len(x), at + step)) for at in range(0, len(x), step)]
+    return [(at, min(len(x), at + step)) for at in range(0, max(1, len(x)), step)]
 
 
 def densify(x: Queries, begin: int, end: int) -> Float32:

@@ -1,0 +1,90 @@
+"""More coordinates for weights and queries, so that nearness means a large inner product.
+
+Hashes and clusters answer to angle or distance, not to <x, w> + b. "bias" appends b to w and 1 to x.
+"norm" appends also sqrt(M^2 - |w|^2 - b^2) to w, with M the largest norm, and 0 to x: all items then have
+norm M, and the largest inner product is the smallest distance and angle (Bachrach et al., RecSys 2014;
+Neyshabur & Srebro, ICML 2015).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from hashfold import checks
+from hashfold.index.base import Queries
+from hashfold.sparse import CsrBatch, Float32
+
+LiftKind = Literal["none", "bias", "norm"]
+LIFTS = ("none", "bias", "norm")
+
+
+@dataclass(frozen=True)
+class Lift:
+    """Which coordinates are appended, frozen when an index is built."""
+
+    kind: LiftKind
+    bias: bool  # a bias coordinate
+    largest: float  # M; items that outgrow it later are treated as if they had norm M
+
+    @classmethod
+    def fit(cls, kind: LiftKind, vectors: Float32, bias: Float32 | None) -> Lift:
+        squares = _squares(vectors, bias)
+        if not np.isfinite(squares).all():
+            checks.fail("index", "squared norms of vectors must fit float32", "an overflow", "scale them down")
+        with_bias = kind != "none" and bias is not None
+        largest = float(np.sqrt(squares.max())) if kind == "norm" else 0.0
+        return cls(kind, with_bias, largest)
+
+    @property
+    def extra(self) -> int:
+        """Coordinates appended."""
+        return int(self.bias) + int(self.kind == "norm")
+
+    def items(self, vectors: Float32, bias: Float32 | None) -> Float32:
+        """(n, dim + extra); the same memory if nothing is appended."""
+        if not self.extra:
+            return vectors
+        dim = vectors.shape[1]
+        lifted = np.empty((len(vectors), dim + self.extra), np.float32)
+        lifted[:, :dim] = vectors
+        if self.bias:
+            lifted[:, dim] = bias
+        if self.kind == "norm":
+            lifted[:, -1] = np.sqrt(np.maximum(self.largest**2 - _squares(vectors, bias), 0))
+        return lifted
+
+    def queries(self, x: Queries) -> Queries:
+        """(rows, dim + extra)."""
+        if not self.extra:
+            return x
+        if isinstance(x, CsrBatch):
+            return _with_one(x, x.num_cols + self.extra) if self.bias else _wider(x, self.extra)
+        lifted = np.zeros((len(x), x.shape[1] + self.extra), np.float32)
+        lifted[:, : x.shape[1]] = x
+        if self.bias:
+            lifted[:, x.shape[1]] = 1
+        return lifted
+
+
+def _squares(vectors: Float32, bias: Float32 | None) -> Float32:
+    with np.errstate(over="ignore"):  # the caller looks at what came out
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+        return np.asarray(squares if bias is None else squares + bias * bias, np.float32)
+
+
+def _wider(x: CsrBatch, extra: int) -> CsrBatch:
+    return CsrBatch(x.indptr, x.indices, x.values, x.num_cols + extra)
+
+
+def _with_one(x: CsrBatch, width: int) -> CsrBatch:
+    """A 1 in column num_cols of every row: it is the last entry of its row."""
+    at = x.indptr[1:]
+    return CsrBatch(
+        x.indptr + np.arange(len(x) + 1),
+        np.insert(x.indices, at, x.num_cols).astype(np.int32),
+        np.insert(x.values, at, 1).astype(np.float32),
+        width,
+    )

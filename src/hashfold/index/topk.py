@@ -1,0 +1,70 @@
+"""Exact inner products and the best of them, natively and as a NumPy twin."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hashfold import checks
+from hashfold.index.base import Candidates, Queries, dense_blocks, densify
+from hashfold.index.tables import gather
+from hashfold.kernels.native import core
+from hashfold.sparse import Float32, Int32
+
+
+def top_k(x: Float32, vectors: Float32, bias: Float32 | None, k: int) -> tuple[Int32, Float32]:
+    """ids and scores, both (rows, k): the k items with the largest <x, vectors[i]> + bias[i], best first.
+
+    A blocked scan of all items on all threads, equal scores by smaller id; k at most the number of
+    items. Raises InputError if fewer than k scores of a row are numbers (the others overflowed).
+    """
+    ids, scores = np.empty((len(x), k), np.int32), np.empty((len(x), k), np.float32)
+    counts = np.empty(len(x), np.int64)
+    core.top_k(x, vectors, bias, ids, scores, counts)
+    if (counts < k).any():
+        checks.fail("top_k", "scores must be numbers", f"NaN in row {counts.argmin()}", "scale the weights down")
+    return ids, scores
+
+
+def top_k_reference(x: Float32, vectors: Float32, bias: Float32 | None, k: int) -> tuple[Int32, Float32]:
+    """What `top_k` computes, word by word."""
+    scores = x @ vectors.T + (0 if bias is None else bias)
+    ids = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return ids.astype(np.int32), np.take_along_axis(scores, ids, 1).astype(np.float32)
+
+
+def exact_candidates(x: Queries, vectors: Float32, bias: Float32 | None, budget: int) -> Candidates:
+    """The `budget` best of all items for each row."""
+    rows = len(x)
+    ids, scores = np.empty((rows, budget), np.int32), np.empty((rows, budget), np.float32)
+    for begin, end in dense_blocks(x):
+        ids[begin:end], scores[begin:end] = top_k(densify(x, begin, end), vectors, bias, budget)
+    indptr = np.arange(rows + 1, dtype=np.int64) * budget
+    return Candidates(indptr, ids.reshape(-1), scores.reshape(-1), len(vectors), np.full(rows, len(vectors)))
+
+
+def rescored(found: Candidates, x: Queries, vectors: Float32, bias: Float32 | None, budget: int) -> Candidates:
+    """The same candidates, scored by inner product and ranked anew; at most `budget` a row."""
+    scores = np.empty(len(found.ids), np.float32)
+    for begin, end in dense_blocks(x):
+        low, high = found.indptr[begin], found.indptr[end]
+        indptr = found.indptr[begin : end + 1] - low
+        core.score_rows(densify(x, begin, end), vectors, bias, indptr, found.ids[low:high], scores[low:high])
+    indptr, ids = found.indptr.copy(), found.ids.copy()
+    core.rank_rows(budget, indptr, ids, scores)
+    return Candidates(indptr, ids[: indptr[-1]], scores[: indptr[-1]], found.num_items, found.found)
+
+
+def probed(
+    lists: object, probes: Int32, sizes: Int32, x: Float32, vectors: Float32, bias: Float32 | None, budget: int
+) -> Candidates:
+    """The `budget` best items of the lists `probes` (rows, p) by inner product; `sizes` of all lists."""
+    room = np.minimum(sizes[probes].sum(axis=1, dtype=np.int64), budget)
+    return gather(len(vectors), room, lambda *out: core.probe_lists(lists, probes, x, vectors, bias, budget, *out))
+
+
+def listed(
+    lists: object, probes: Int32, sizes: Int32, list_scores: Float32, num_items: int, budget: int
+) -> Candidates:
+    """The items of the lists in the order of `probes`, unscored: an item's score is its list's."""
+    room = np.minimum(sizes[probes].sum(axis=1, dtype=np.int64), budget)
+    return gather(num_items, room, lambda *out: core.list_probes(lists, probes, list_scores, budget, *out))
