@@ -55,6 +55,38 @@ void bind_views(nb::module_& m) {
             "bucket_bits"_a, "seed"_a, nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>());
 }
 
+SignLists sign_lists(const Array1<const int64_t>& starts, const Array1<const uint32_t>& entries) {
+    require(length(starts) >= 1 && starts.data()[length(starts) - 1] == length(entries), "ends of the sign lists");
+    return {starts.data(), entries.data(), length(starts) - 1};
+}
+
+void bind_sparse_simhash(nb::module_& m) {
+    m.def(
+        "sparse_simhash",
+        [](const HashRows& x, Array1<const int64_t> feature_starts, Array1<const uint32_t> feature_entries,
+           Array1<const int64_t> hash_starts, Array1<const uint32_t> hash_entries, const HashOutput& out) {
+            const SignLists by_hash = sign_lists(hash_starts, hash_entries);
+            require(by_hash.lists == out.hashes(), "one list a hash");
+            sparse_simhash(x, sign_lists(feature_starts, feature_entries), by_hash, out);
+        },
+        "x"_a, "feature_starts"_a.noconvert(), "feature_entries"_a.noconvert(), "hash_starts"_a.noconvert(),
+        "hash_entries"_a.noconvert(), "out"_a, GilRelease());
+}
+
+void bind_dwta(nb::module_& m) {
+    m.def(
+        "dwta",
+        [](const HashRows& x, Array2<const int32_t> features, Array2<const int32_t> places,
+           Array2<const int32_t> slots, int64_t count, const HashOutput& out) {
+            require(static_cast<int64_t>(features.shape(0)) == out.hashes(), "one bin a hash");
+            require(features.shape(0) == places.shape(0) && features.shape(1) == places.shape(1),
+                    "shape of places");
+            dwta(x, {matrix(features), matrix(places), matrix(slots), count}, out);
+        },
+        "x"_a, "features"_a.noconvert(), "places"_a.noconvert(), "slots"_a.noconvert(), "count"_a, "out"_a,
+        GilRelease());
+}
+
 }  // namespace
 
 void bind_hashing(nb::module_& m) {
@@ -75,6 +107,10 @@ void bind_hashing(nb::module_& m) {
             simhash(x, matrix(projection), out);
         },
         "x"_a, "projection"_a.noconvert(), "out"_a, GilRelease());
+    bind_sparse_simhash(m);
+    bind_dwta(m);
+    m.def("minhash", &minhash, "x"_a, "out"_a, GilRelease());
+    m.def("doph", &doph, "x"_a, "out"_a, GilRelease());
 }
 
 }  // namespace hashfold

@@ -58,7 +58,10 @@ def one_of(op: str, name: str, value: str, known: Collection[str]) -> str:
 
 def array(op: str, name: str, value: Any, dtype: npt.DTypeLike, shape: tuple[int | None, ...]) -> npt.NDArray[Any]:
     """`value` as a C-contiguous array of exactly `dtype` and `shape` (None: any length)."""
-    a = np.ascontiguousarray(value, dtype=dtype)
+    try:
+        a = np.ascontiguousarray(value, dtype=dtype)
+    except (TypeError, ValueError):
+        fail(op, f"{name} must be an array of {np.dtype(dtype)}", f"{type(value).__name__} of something else")
     if a.ndim != len(shape) or any(
         want is not None and want != have for want, have in zip(shape, a.shape, strict=True)
     ):

@@ -1,5 +1,7 @@
 // Compiled with -ffp-contract=off: the codes must be the same bits at every level.
+#include "hashing_minhash.hpp"
 #include "hashing_signs.hpp"
+#include "hashing_transposed.hpp"
 
 namespace hashfold::HASHFOLD_ISA {
 namespace {
@@ -19,7 +21,8 @@ bool valid(const float* values, int64_t begin, int64_t end, bool refuse_negative
 }  // namespace
 
 const HashingTable& hashing_table() {
-    static constexpr HashingTable table{signs_dense, signs_sparse, valid};
+    static constexpr HashingTable table{signs_dense, signs_sparse,       list_signs_dense,
+                                        wta_dense,   consistent_samples, valid};
     return table;
 }
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashfold import checks
+from hashfold.hashing.theory import collision_probability
 from hashfold.kernels.native import core
 from hashfold.sparse import CsrBatch, Float32, Int32
 
@@ -88,6 +89,11 @@ class HashFamily(ABC):
         """JSON-able; `make_family(**config)` is the same family, bit for bit."""
         return {"name": self.name} | {f.name: getattr(self, f.name) for f in fields(self)}
 
+    def collision_probability(self, x: npt.ArrayLike, y: npt.ArrayLike) -> float:
+        """P[one elementary hash of x and y agrees], by theory (see theory.collision_probability)."""
+        options = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _COMMON_FIELDS}
+        return collision_probability(self.name, x, y, **options)
+
     @abstractmethod
     def _hash(self, rows: Any, output: Any) -> None:
         """Fills `output` (core.HashOutput) with the hashes of `rows` (core.HashRows)."""
@@ -117,3 +123,6 @@ class HashFamily(ABC):
         if at >= 0:
             wanted = "finite and not negative" if self.refuse_negative else "finite"
             checks.fail(self.name, f"values of x must be {wanted}", f"{values.reshape(-1)[at]} at position {at}")
+
+
+_COMMON_FIELDS = tuple(f.name for f in fields(HashFamily))

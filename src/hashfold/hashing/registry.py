@@ -7,9 +7,14 @@ from typing import Any
 
 from hashfold import checks
 from hashfold.hashing.base import HashFamily
-from hashfold.hashing.simhash import SimHash
+from hashfold.hashing.dwta import DensifiedWta
+from hashfold.hashing.minhash import OnePermutationMinHash, WeightedMinHash
+from hashfold.hashing.simhash import SimHash, SparseSimHash
 
-FAMILIES: dict[str, type[HashFamily]] = {family.name: family for family in (SimHash,)}
+FAMILIES: dict[str, type[HashFamily]] = {
+    family.name: family
+    for family in (SimHash, SparseSimHash, DensifiedWta, WeightedMinHash, OnePermutationMinHash)
+}
 
 
 def make_family(
