@@ -78,6 +78,19 @@ bool parse_float(std::string_view text, float& value) {
     return std::isfinite(value);
 }
 
+constexpr int64_t not_a_class = INT64_MIN;
+
+// svmlight writes classes as numbers: 3, -1, +1, 3.0.
+int64_t parse_class(std::string_view token) {
+    const char* at = token.data();
+    const int64_t id = parse_digits(at, at + token.size());
+    if (id >= 0 && at == token.data() + token.size()) return id < max_ids ? id : not_a_class;
+    float value = 0.0f;
+    if (!parse_float(token, value) || value != std::floor(value) || std::fabs(value) > 16777216.0f)
+        return not_a_class;
+    return static_cast<int64_t>(value);
+}
+
 }  // namespace
 
 bool TextReader::fail(std::string message) {
@@ -211,11 +224,10 @@ bool TextReader::parse_labels(std::string_view list) {
                 return fail("label " + std::to_string(id) + " is outside [0, " + std::to_string(labels_) +
                             "); label ids count from zero.");
         } else {
-            float value = 0.0f;  // svmlight writes classes as numbers: 3, -1, +1, 3.0
-            if (!parse_float(token, value) || value != std::floor(value) || std::fabs(value) > 16777216.0f)
+            id = parse_class(token);
+            if (id == not_a_class)
                 return fail("expected labels as whole numbers, like 3 or -1; got " + quoted(token) +
                             "; number the classes (regression targets cannot be used).");
-            id = static_cast<int64_t>(value);
         }
         if (id > largest_label_.id) largest_label_ = {id, line_};
         rows_.labels.push_back(static_cast<int32_t>(id));

@@ -210,6 +210,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch):
 
 
 def test_svmlight_multi_label_comments_and_query_ids(write):
+    assert read_svmlight(write("b.svm", "2147483646 1:1\n")).num_labels == 2147483647
     text = "# made by hand\n2,0 qid:3 1:0.5 3:1 # first\n\n 2:1\n1 2:1.5\n"
     data = parsed(read_svmlight(write("a.svm", text)))
     assert rows_of(data) == [([0, 2], {0: 0.5, 2: 1.0}), ([], {1: 1.0}), ([1], {1: 1.5})]
@@ -234,6 +235,7 @@ def test_svmlight_negative_labels_are_class_names(write):
     ("text", "line", "words"),
     [
         ("1 1:1\n0.5 1:1\n", 2, "expected labels as whole numbers, like 3 or -1; got '0.5'"),
+        ("2147483647 1:1\n", 1, "got '2147483647'"),
         ("1 qid:x 1:1\n", 1, "expected qid:number; got 'qid:x'"),
         ("1 1:1 1:1\n", 1, "got feature 1 twice"),
         ("1 2147483647:1\n", 1, "is outside [0, 2147483647)"),

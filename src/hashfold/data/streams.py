@@ -11,7 +11,7 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from queue import Empty, Full, Queue
@@ -53,23 +53,24 @@ def chunks(source: Source) -> Generator[bytes]:
                 yield chunk
 
 
-def lines(source: Source) -> Iterator[str]:
+def lines(source: Source) -> Generator[str]:
     """The lines of a UTF-8 text, each with its newline; a byte order mark is dropped.
 
     Raises:
         FileFormatError: as `chunks`, and with the line for bytes that are not UTF-8.
     """
     name = source_name(source)
-    for number, raw in enumerate(_raw_lines(source), 1):
-        try:
-            yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise FileFormatError(
-                name,
-                f"expected UTF-8 text; got byte 0x{raw[error.start]:02x} at column {error.start + 1}; "
-                "convert the file to UTF-8.",
-                number,
-            ) from None
+    with closing(_raw_lines(source)) as raw_lines:
+        for number, raw in enumerate(raw_lines, 1):
+            try:
+                yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise FileFormatError(
+                    name,
+                    f"expected UTF-8 text; got byte 0x{raw[error.start]:02x} at column {error.start + 1}; "
+                    "convert the file to UTF-8.",
+                    number,
+                ) from None
 
 
 def read_names(path: str | Path) -> list[str]:
@@ -77,12 +78,13 @@ def read_names(path: str | Path) -> list[str]:
     return [line.rstrip("\r\n") for line in lines(path)]
 
 
-def _raw_lines(source: Source) -> Iterator[bytes]:
+def _raw_lines(source: Source) -> Generator[bytes]:
     rest = b""
-    for chunk in chunks(source):
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            yield line + b"\n"
+    with closing(chunks(source)) as parts:
+        for chunk in parts:
+            *whole, rest = (rest + chunk).split(b"\n")
+            for line in whole:
+                yield line + b"\n"
     if rest:
         yield rest
 
