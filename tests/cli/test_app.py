@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from hashfold.cli.app import Hashfold, Session, common, show_json
-from hashfold.errors import FileFormatError, HashfoldError, InputError, MissingDependencyError
+from hashfold.errors import FileFormatError, HashfoldError, InputError, Interrupted, MissingDependencyError
 
 FAULTS = [
     (InputError("train: lr must be a number above 0; got -1."), 2, "train: lr must be a number above 0"),
@@ -27,6 +27,8 @@ FAULTS = [
     (AssertionError("ours"), 1, "internal error: AssertionError: ours"),
     (OSError("odd"), 1, "internal error"),
     (KeyboardInterrupt(), 130, "interrupted"),
+    (Interrupted("train: stopped; saved in c.", "c", 2), 130, "saved in c"),
+    (Interrupted("train: stopped; saved in c.", "c", 15), 143, "saved in c"),
 ]
 
 

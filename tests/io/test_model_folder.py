@@ -13,6 +13,7 @@ from hashfold.errors import FileFormatError, InputError, ModelFolderError
 from hashfold.io import (
     CHECKPOINT,
     MODEL,
+    check_destination,
     check_shapes,
     load_model_folder,
     open_folder,
@@ -344,6 +345,26 @@ class TestRefusesToLoad:
 
         monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
         self.refused(model, "Permission denied")
+
+
+class TestDestination:
+    def test_free_or_replaceable(self, model, tmp_path):
+        check_destination(tmp_path / "new" / "deep" / "m")
+        check_destination(model, overwrite=True)
+        assert siblings(model) == ["m"]
+
+    def test_taken(self, model):
+        with pytest.raises(FileFormatError, match="already holds"):
+            check_destination(model)
+
+    def test_below_a_file(self, model):
+        with pytest.raises(FileFormatError, match="is a file"):
+            check_destination(model / "config.json" / "m")
+
+    def test_no_permission(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("os.access", lambda path, mode: False)
+        with pytest.raises(FileFormatError, match="may write to"):
+            check_destination(tmp_path / "m")
 
 
 def test_check_shapes_names_the_tensor():

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import click
 
 from hashfold import __version__
-from hashfold.errors import HashfoldError
+from hashfold.errors import HashfoldError, Interrupted
 
 USER_FAULT, OUR_FAULT, INTERRUPTED, READER_LEFT = 2, 1, 130, 141
 
@@ -104,6 +104,8 @@ def explain(error: Exception) -> tuple[int, str]:
     """The exit code and the one line for whatever went wrong."""
     if isinstance(error, InterruptedByUserError):
         return INTERRUPTED, str(error)
+    if isinstance(error, Interrupted):
+        return 128 + error.signal_number, str(error)
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         hint = f" See '{context.command_path} --help'." if context is not None else ""

@@ -5,7 +5,16 @@ Nothing here imports torch, so that a predictor can load a model without it.
 
 from hashfold.io.atomic import write_atomic
 from hashfold.io.model_folder import ModelFolder, load_model_folder, save_model_folder
-from hashfold.io.sealed import CHECKPOINT, MODEL, Content, FolderKind, SealedFolder, open_folder, write_folder
+from hashfold.io.sealed import (
+    CHECKPOINT,
+    MODEL,
+    Content,
+    FolderKind,
+    SealedFolder,
+    check_destination,
+    open_folder,
+    write_folder,
+)
 from hashfold.io.tensors import check_shapes
 
 __all__ = [
@@ -15,6 +24,7 @@ __all__ = [
     "FolderKind",
     "ModelFolder",
     "SealedFolder",
+    "check_destination",
     "check_shapes",
     "load_model_folder",
     "open_folder",

@@ -8,6 +8,7 @@ folders. Checksums find accidents; they are no signature.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -93,8 +94,7 @@ def write_folder(
     not be replaced, or the disk refuses. Cost: the files are written once and read once (SHA-256).
     """
     op, path = f"{path}", Path(os.path.realpath(path))
-    with one_line_errors(path):
-        _check_replaceable(path, kind, overwrite)
+    check_destination(path, kind, overwrite=overwrite)
     manifest = _manifest(op, kind, config)
     with replacing_folder(path) as folder:
         for name, content in contents.items():
@@ -106,6 +106,21 @@ def write_folder(
         if readme is not None:
             (folder / README).write_text(readme, encoding="utf-8")
     return path
+
+
+def check_destination(path: str | Path, kind: FolderKind = MODEL, *, overwrite: bool = False) -> None:
+    """Whether a folder could be written to `path` as things stand: to be asked before long work.
+
+    Raises FileFormatError: `path` holds what must not be replaced, or nobody may write there.
+    """
+    path = Path(os.path.realpath(path))
+    with one_line_errors(path):
+        _check_replaceable(path, kind, overwrite)
+        above = next(parent for parent in path.parents if parent.exists())
+        if not above.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{above} is a file")
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"no permission to write in {above}")
 
 
 def open_folder(path: str | Path, kind: FolderKind, *, verify: bool = True) -> SealedFolder:

@@ -20,6 +20,7 @@ import torch
 from hashfold import checks
 from hashfold.errors import ModelFolderError
 from hashfold.io import CHECKPOINT, Content, SealedFolder, open_folder, write_folder
+from hashfold.io.atomic import standing
 from hashfold.train.config import TrainConfig
 from hashfold.train.pack import pack, unpack
 from hashfold.train.protocol import Examples, Resumable, Trainable
@@ -104,8 +105,9 @@ def load_checkpoint(path: Path, model: Trainable, identity: RunIdentity) -> tupl
 
 
 def remove_checkpoint(path: str | Path) -> None:
-    """Deletes a checkpoint folder, once it is no longer needed. Raises ModelFolderError if it is none."""
-    shutil.rmtree(open_folder(path, CHECKPOINT, verify=False).path)
+    """Deletes a checkpoint that is no longer needed, if there is one. Raises ModelFolderError: something else."""
+    if standing(Path(path)).exists():
+        shutil.rmtree(open_folder(path, CHECKPOINT, verify=False).path)
 
 
 def _restore(folder: SealedFolder, model: Trainable) -> None:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from hashfold.memory import peak_bytes
 from hashfold.train.callbacks import Callback, RunInfo, StepReport
@@ -98,16 +107,26 @@ class PlainLog(Callback):
         self._last = time.monotonic()
 
 
+class _BarWithFigures(Progress):
+    """rich's bar, and a line below for what does not fit beside it on 80 columns."""
+
+    figures = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        yield Text("  " + self.figures, overflow="ellipsis", no_wrap=True)
+
+
 class ProgressBar(Callback):
     """A bar with loss, P@1, active fraction, examples per second and memory; records above it."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._console = Console(file=stream) if stream is not None else Console(stderr=True)
-        self._progress = Progress(
+        self._progress = _BarWithFigures(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
+            BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self._console,
             redirect_stdout=False,  # standard output belongs to the results
@@ -117,30 +136,26 @@ class ProgressBar(Callback):
 
     def on_start(self, run: RunInfo) -> None:
         self._run = run
-        self._task = self._progress.add_task(
-            "training", total=run.total_steps, completed=run.start_step, figures=str(self._meter)
-        )
+        self._task = self._progress.add_task("training", total=run.total_steps, completed=run.start_step)
         self._progress.start()
 
     def on_step(self, report: StepReport) -> None:
         self._meter.step(report)
         epoch = (report.step - 1) // self._run.steps_per_epoch + 1
-        self._progress.update(
-            self._task,
-            completed=report.step,
-            description=f"epoch {epoch}/{self._run.epochs}",
-            figures=str(self._meter),
-        )
+        self._progress.figures = str(self._meter)
+        self._progress.update(self._task, completed=report.step, description=f"epoch {epoch}/{self._run.epochs}")
 
     def on_validation(self, rows_done: int, rows: int) -> None:
         self._progress.update(self._task, description=f"validating {rows_done / rows:.0%}")
 
     def on_record(self, record: Mapping[str, Any]) -> None:
         self._meter.record(record)
-        self._console.print(describe(record), highlight=False)
+        self._console.print(describe(record), highlight=False, markup=False, soft_wrap=True)
 
     def on_checkpoint(self, path: Path, step: int) -> None:
-        self._console.print(f"checkpoint of step {step:,} written to {path}", highlight=False)
+        self._console.print(
+            f"checkpoint of step {step:,} written to {path}", highlight=False, markup=False, soft_wrap=True
+        )
 
     def on_end(self, result: TrainResult) -> None:
         self._progress.update(self._task, description=result.stopped.replace("_", " "))
