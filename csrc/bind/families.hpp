@@ -5,12 +5,14 @@
 
 namespace hashfold {
 
+void bind_active_linear(nanobind::module_& m);
 void bind_runtime(nanobind::module_& m);
 void bind_selection(nanobind::module_& m);
 void bind_tables(nanobind::module_& m);
 void bind_topk(nanobind::module_& m);
 void bind_sparse_linear(nanobind::module_& m);
 void bind_rowwise_linear(nanobind::module_& m);
+void bind_losses(nanobind::module_& m);
 void bind_row_optimizer(nanobind::module_& m);
 void bind_hashing(nanobind::module_& m);
 void bind_text_reader(nanobind::module_& m);

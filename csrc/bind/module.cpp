@@ -3,6 +3,8 @@
 NB_MODULE(_native, m) {
     hashfold::bind_runtime(m);
     hashfold::bind_hashing(m);
+    hashfold::bind_active_linear(m);
+    hashfold::bind_losses(m);
     hashfold::bind_row_optimizer(m);
     hashfold::bind_selection(m);
     hashfold::bind_tables(m);

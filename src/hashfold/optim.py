@@ -1,0 +1,204 @@
+"""Row-wise optimizers: rows without a gradient are neither read nor written, nor is their state.
+
+They are `torch.optim.Optimizer`s: learning-rate schedulers, parameter groups and `state_dict` work as
+usual. A module handed to `fuse` has its weight updated inside the backward pass, each row while its
+gradient is in cache; no gradient of the weight's size is ever built. Parameters that are not fused
+are updated in `step` from `.grad`, dense or sparse (COO over rows).
+
+A fused backward pass moves the weights at once: call `backward` once a step, and do not clip or
+accumulate the gradients of fused weights (they do not exist).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Protocol, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from hashfold import checks
+from hashfold.kernels.arrays import out, view
+from hashfold.kernels.native import core
+
+States = tuple[Tensor | None, Tensor | None]
+
+
+class Fusable(Protocol):
+    """A module whose weight can be updated inside its backward pass."""
+
+    def fuse_with(self, optimizer: RowOptimizer) -> None: ...
+
+
+class RowOptimizer(torch.optim.Optimizer):
+    """What the row-wise rules share. float32 parameters on the CPU, one or two dimensions."""
+
+    _rule: ClassVar[int]
+
+    def __init__(self, params: Iterable[Parameter] | Iterable[dict[str, Any]], defaults: dict[str, Any]) -> None:
+        super().__init__(params, {**defaults, "step": 0})
+        self._group_of = {id(p): group for group in self.param_groups for p in group["params"]}
+        for p in self._parameters():
+            if p.dtype != torch.float32 or p.dim() not in (1, 2) or not p.is_contiguous():
+                kind = f"{p.dtype} of shape {tuple(p.shape)}"
+                expected = "parameters must be contiguous float32 of one or two dimensions"
+                checks.fail(type(self).__name__, expected, kind, "use a torch.optim optimizer for it")
+
+    def fuse(self, *modules: Fusable) -> None:
+        """From now on the modules' weights move inside backward, by this optimizer's rule."""
+        for module in modules:
+            module.fuse_with(self)
+
+    def owns(self, parameter: Parameter) -> bool:
+        return id(parameter) in self._group_of
+
+    def native_rule(self, parameter: Parameter) -> Any:
+        """This step's update rule for `parameter`, as the compiled core takes it."""
+        return self._native(self._group_of[id(parameter)])
+
+    def states(self, parameter: Parameter) -> States:
+        """The rule's state tensors, of the parameter's shape; made of zeros on first use."""
+        state = self.state[parameter]
+        for name in self._state_names(self._group_of[id(parameter)]):
+            if name not in state:
+                state[name] = torch.zeros_like(parameter, requires_grad=False)
+        made = [state[name] for name in self._state_names(self._group_of[id(parameter)])]
+        return (*made, None, None)[:2]
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for p in self._parameters():
+            if p.grad is not None:
+                self._apply(p, p.grad)
+        for group in self.param_groups:
+            group["step"] += 1
+        return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._group_of = {id(p): group for group in self.param_groups for p in group["params"]}
+
+    def _apply(self, parameter: Parameter, grad: Tensor) -> None:
+        if grad.is_sparse:
+            grad = grad.coalesce()
+            ids, rows = view(grad.indices()[0].int()), view(grad.values().float())
+            rows = rows.reshape(len(ids), -1)
+        else:
+            # A vector is one row: its entries get no row treatment of their own.
+            rows = view(grad).reshape(grad.shape[0] if grad.dim() == 2 else 1, -1)
+            ids = np.arange(len(rows), dtype=np.int32)
+        shape = (parameter.shape[0], -1) if parameter.dim() == 2 or grad.is_sparse else (1, -1)
+        memory = [None if t is None else out(t).reshape(shape) for t in (parameter, *self.states(parameter))]
+        core.row_update(self.native_rule(parameter), *memory, ids, rows)
+
+    def _parameters(self) -> Iterable[Parameter]:
+        return (p for group in self.param_groups for p in group["params"])
+
+    def _native(self, group: dict[str, Any]) -> Any:
+        raise NotImplementedError
+
+    def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
+        raise NotImplementedError
+
+
+class RowAdam(RowOptimizer):
+    """Adam (Kingma and Ba 2015) on the rows that have a gradient, with the global step's bias correction.
+
+    With a gradient in every row each step it equals `torch.optim.Adam` (with `weight_decay`, decoupled:
+    `AdamW`). `row_norm` above 0 rescales every row that moves to that Euclidean norm. State: 8 bytes a weight.
+    """
+
+    _rule = 2
+
+    def __init__(
+        self,
+        params: Iterable[Parameter] | Iterable[dict[str, Any]],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        row_norm: float = 0.0,
+    ) -> None:
+        for name, value in (("betas[0]", betas[0]), ("betas[1]", betas[1])):
+            checks.number("RowAdam", name, value, low=0.0, high=1.0 - 1e-9)
+        _check_common("RowAdam", lr, weight_decay, row_norm, eps)
+        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, row_norm=row_norm))
+
+    def _native(self, group: dict[str, Any]) -> Any:
+        (beta1, beta2), t = group["betas"], group["step"] + 1
+        root = math.sqrt(1.0 - beta2**t)
+        lr = group["lr"] * root / (1.0 - beta1**t)
+        # Decoupled decay takes the plain rate; the core multiplies by the corrected one.
+        decay = group["weight_decay"] * group["lr"] / lr if lr else 0.0
+        return core.RowOptimizer(self._rule, lr, beta1, beta2, group["eps"] * root, decay, group["row_norm"])
+
+    def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return "exp_avg", "exp_avg_sq"
+
+
+class RowAdagrad(RowOptimizer):
+    """Adagrad (Duchi, Hazan, Singer 2011). State: 4 bytes a weight."""
+
+    _rule = 1
+
+    def __init__(
+        self,
+        params: Iterable[Parameter] | Iterable[dict[str, Any]],
+        lr: float = 1e-2,
+        eps: float = 1e-10,
+        weight_decay: float = 0.0,
+        row_norm: float = 0.0,
+    ) -> None:
+        _check_common("RowAdagrad", lr, weight_decay, row_norm, eps)
+        super().__init__(params, dict(lr=lr, eps=eps, weight_decay=weight_decay, row_norm=row_norm))
+
+    def _native(self, group: dict[str, Any]) -> Any:
+        return core.RowOptimizer(
+            self._rule, group["lr"], 0.0, 0.0, group["eps"], group["weight_decay"], group["row_norm"]
+        )
+
+    def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return ("sum",)
+
+
+class RowSGD(RowOptimizer):
+    """Stochastic gradient descent, with heavy-ball momentum if asked. State: 4 bytes a weight, or none."""
+
+    _rule = 0
+
+    def __init__(
+        self,
+        params: Iterable[Parameter] | Iterable[dict[str, Any]],
+        lr: float = 1e-2,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        row_norm: float = 0.0,
+    ) -> None:
+        checks.number("RowSGD", "momentum", momentum, low=0.0, high=1.0 - 1e-9)
+        _check_common("RowSGD", lr, weight_decay, row_norm, 0.0)
+        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, row_norm=row_norm))
+
+    def _native(self, group: dict[str, Any]) -> Any:
+        return core.RowOptimizer(
+            self._rule, group["lr"], group["momentum"], 0.0, 0.0, group["weight_decay"], group["row_norm"]
+        )
+
+    def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return ("momentum_buffer",) if group["momentum"] else ()
+
+
+def _check_common(op: str, lr: float, weight_decay: float, row_norm: float, eps: float) -> None:
+    values = (("lr", lr), ("weight_decay", weight_decay), ("row_norm", row_norm), ("eps", eps))
+    for name, value in values:
+        checks.number(op, name, value, low=0.0)
