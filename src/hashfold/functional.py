@@ -14,10 +14,13 @@ from torch.nn import Parameter
 
 from hashfold import checks
 from hashfold.kernels import active_linear as _active
+from hashfold.kernels import rowwise_linear as _rowwise
 from hashfold.kernels import sparse_linear as _sparse
 from hashfold.kernels.arrays import out, view
 from hashfold.kernels.native import core
 from hashfold.sparse import ActiveSet, CsrBatch
+
+Csr = tuple[Tensor, Tensor, Tensor]  # indptr int64, ids int32, values
 
 
 class RowUpdater(Protocol):
@@ -27,7 +30,7 @@ class RowUpdater(Protocol):
     def states(self, parameter: Parameter) -> tuple[Tensor | None, Tensor | None]: ...
 
 
-def csr_tensors(x: CsrBatch) -> tuple[Tensor, Tensor, Tensor]:
+def csr_tensors(x: CsrBatch) -> Csr:
     """indptr, indices, values of `x`, as tensors over the same memory."""
     return torch.from_numpy(x.indptr), torch.from_numpy(x.indices), torch.from_numpy(x.values)
 
@@ -40,7 +43,7 @@ def sparse_linear(
     Gradients for `values` and `weight`. Cost: nnz * out multiply-adds. indptr int64, indices int32.
     """
     if fused is not None and torch.is_grad_enabled() and weight.requires_grad:
-        return _FusedSparseLinear.apply(indptr, indices, values, weight, fused)  # type: ignore[no-any-return]
+        return _apply(_FusedSparseLinear, indptr, indices, values, weight, fused)
     return _sparse.sparse_linear(indptr, indices, values, weight)
 
 
@@ -54,8 +57,38 @@ def active_linear(
     _check_active_linear(x, weight, active)
     ids = None if active is None or active.covers_all else torch.from_numpy(active.ids)
     if fused is not None and torch.is_grad_enabled() and weight.requires_grad:
-        return _FusedActiveLinear.apply(x, weight, bias, ids, fused)  # type: ignore[no-any-return]
+        return _apply(_FusedActiveLinear, x, weight, bias, ids, fused)
     return _active.active_linear(x, weight, bias, ids)
+
+
+def rowwise_linear(
+    x: Tensor | Csr, weight: Tensor, bias: Tensor | None, active: ActiveSet, fused: RowUpdater | None = None
+) -> Tensor:
+    """<x_i, W[a]> + b[a] at row i's own neurons: values (pairs,) in the order of `active.ids`.
+
+    x is dense (rows, in) or sparse (indptr, ids, values): the values of the layer before it, of which only
+    the nonzeros are multiplied. Gradients for x (its values), weight and bias. Cost: pairs * in
+    multiply-adds for a dense x, pairs * (nonzeros of the row) for a sparse one.
+    """
+    assert active.indptr is not None, "rowwise_linear takes sets per row"
+    if active.num_items != weight.shape[0]:
+        checks.fail("rowwise_linear", f"active must be a set of {weight.shape[0]} neurons", active.num_items)
+    rows = len(x[0]) - 1 if isinstance(x, tuple) else len(x)
+    if active.num_rows != rows:
+        checks.fail("rowwise_linear", f"active must be for {rows} rows", active.num_rows)
+    indptr, ids = torch.from_numpy(active.indptr), torch.from_numpy(active.ids)
+    if fused is not None and torch.is_grad_enabled() and weight.requires_grad:
+        values = x[2] if isinstance(x, tuple) else x
+        layout = x[:2] if isinstance(x, tuple) else None
+        return _apply(_FusedRowwiseLinear, values, layout, indptr, ids, weight, bias, fused)
+    if isinstance(x, tuple):
+        return _rowwise.csr_rowwise_linear(*x, indptr, ids, weight, bias)
+    return _rowwise.rowwise_linear(x, indptr, ids, weight, bias)
+
+
+def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
+    y: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
+    return y
 
 
 def _check_active_linear(x: Tensor, weight: Tensor, active: ActiveSet | None) -> None:
@@ -79,7 +112,7 @@ class _FusedSparseLinear(torch.autograd.Function):
         return _sparse.sparse_linear(indptr, indices, values, weight)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         indptr, indices, values = ctx.saved_tensors
         weight, fused = ctx.weight, ctx.fused
         to_values = None
@@ -102,7 +135,7 @@ class _FusedActiveLinear(torch.autograd.Function):
         return _active.active_linear(x, weight, bias, ids)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         (x,) = ctx.saved_tensors
         weight, bias, fused = ctx.weight, ctx.bias, ctx.fused
         rule = fused.native_rule(weight)
@@ -118,3 +151,34 @@ class _FusedActiveLinear(torch.autograd.Function):
             (None, None) if bias is None else fused.states(bias),
         )
         return grad_x, None, None, None, None
+
+
+class _FusedRowwiseLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        values: Tensor,
+        layout: tuple[Tensor, Tensor] | None,
+        indptr: Tensor,
+        ids: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        fused: RowUpdater,
+    ) -> Tensor:
+        ctx.save_for_backward(values)
+        ctx.layout, ctx.pairs, ctx.parameters, ctx.fused = layout, (indptr, ids), (weight, bias), fused
+        if layout is None:
+            return _rowwise.rowwise_linear(values, indptr, ids, weight, bias)
+        return _rowwise.csr_rowwise_linear(*layout, values, indptr, ids, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (values,) = ctx.saved_tensors
+        weight, bias = ctx.parameters
+        x = values if ctx.layout is None else (*ctx.layout, values)
+        bias_states = (None, None) if bias is None else ctx.fused.states(bias)
+        rule, states = ctx.fused.native_rule(weight), ctx.fused.states(weight)
+        grad_x = _rowwise.fused_step(
+            x, *ctx.pairs, grad, weight, bias, rule, states, bias_states, ctx.needs_input_grad[0]
+        )
+        return grad_x, None, None, None, None, None, None

@@ -133,7 +133,9 @@ class RowAdam(RowOptimizer):
         for name, value in (("betas[0]", betas[0]), ("betas[1]", betas[1])):
             checks.number("RowAdam", name, value, low=0.0, high=1.0 - 1e-9)
         _check_common("RowAdam", lr, weight_decay, row_norm, eps)
-        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, row_norm=row_norm))
+        super().__init__(
+            params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "row_norm": row_norm}
+        )
 
     def _native(self, group: dict[str, Any]) -> Any:
         (beta1, beta2), t = group["betas"], group["step"] + 1
@@ -161,7 +163,7 @@ class RowAdagrad(RowOptimizer):
         row_norm: float = 0.0,
     ) -> None:
         _check_common("RowAdagrad", lr, weight_decay, row_norm, eps)
-        super().__init__(params, dict(lr=lr, eps=eps, weight_decay=weight_decay, row_norm=row_norm))
+        super().__init__(params, {"lr": lr, "eps": eps, "weight_decay": weight_decay, "row_norm": row_norm})
 
     def _native(self, group: dict[str, Any]) -> Any:
         return core.RowOptimizer(
@@ -187,7 +189,9 @@ class RowSGD(RowOptimizer):
     ) -> None:
         checks.number("RowSGD", "momentum", momentum, low=0.0, high=1.0 - 1e-9)
         _check_common("RowSGD", lr, weight_decay, row_norm, 0.0)
-        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, row_norm=row_norm))
+        super().__init__(
+            params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "row_norm": row_norm}
+        )
 
     def _native(self, group: dict[str, Any]) -> Any:
         return core.RowOptimizer(

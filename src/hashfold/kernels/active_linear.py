@@ -61,7 +61,7 @@ def _(grad: Tensor, x: Tensor, ids: Tensor | None, out_features: int) -> tuple[T
 
 
 def _setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    x, weight, bias, ids = inputs
+    x, weight, _, ids = inputs
     ctx.save_for_backward(x, weight, ids)
 
 

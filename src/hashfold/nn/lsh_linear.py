@@ -1,0 +1,158 @@
+"""A linear layer that computes only the neurons its input's hash looks up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from hashfold.nn.active import ActiveValues
+from torch import Tensor, nn
+
+from hashfold import checks, functional
+from hashfold.index import Candidates, NeuronIndex, all_active, make_index, select_rows, select_shared
+from hashfold.index.select import Fill
+from hashfold.optim import RowOptimizer
+from hashfold.sparse import ActiveSet, CsrBatch, RaggedIds
+
+Input: TypeAlias = Tensor | CsrBatch | ActiveValues
+
+
+class LSHLinear(nn.Module):
+    """y = x W^T + b at the active neurons only; with all of them active, `nn.Linear` (SLIDE: Chen et al. 2020).
+
+    Which neurons are active is decided outside of `forward`: `lookup` (one set a row: hidden layers and
+    predicting) and `lookup_shared` (one set a batch: training a large output layer) ask the index.
+    The index follows the weights only through `rebuild` and `reinsert`; nothing else moves its tables.
+
+    Args:
+        in_features, out_features, bias: as of `nn.Linear`; weight (out_features, in_features).
+        index: a name from `hashfold.index.INDEXES`, or an index over `out_features` items.
+        index_options: further arguments of `make_index`, where `index` is a name.
+        init_std: standard deviation of the normal initial weights; default 1 / sqrt(in_features).
+        generator: of the initial weights; torch's own if None.
+
+    Gradients for x, weight and bias. The state_dict holds weight and bias; the tables are rebuilt.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        index: str | NeuronIndex = "lsh",
+        index_options: Mapping[str, Any] | None = None,
+        init_std: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_features = checks.integer("LSHLinear", "in_features", in_features, low=1)
+        self.out_features = checks.integer("LSHLinear", "out_features", out_features, low=1)
+        self.init_std = 1.0 / math.sqrt(in_features) if init_std is None else init_std
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
+        if isinstance(index, NeuronIndex):
+            self.index = index
+        else:
+            self.index = make_index(index, out_features, in_features, **(index_options or {}))
+        if (self.index.num_items, self.index.dim) != (out_features, in_features):
+            shape = (self.index.num_items, self.index.dim)
+            checks.fail("LSHLinear", f"index must be over {(out_features, in_features)} (items, width)", shape)
+        self._built = False
+        self._fused: RowOptimizer | None = None
+        self.reset_parameters(generator)
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        self.weight.normal_(0.0, self.init_std, generator=generator)
+        if self.bias is not None:
+            self.bias.zero_()
+
+    def fuse_with(self, optimizer: RowOptimizer) -> None:
+        """Called by `optimizer.fuse`: weight and bias move inside backward from now on."""
+        for parameter in self.parameters():
+            if not optimizer.owns(parameter):
+                checks.fail("LSHLinear", "the optimizer must own this layer's parameters", "another optimizer")
+        self._fused = optimizer
+
+    def rebuild(self) -> None:
+        """Builds the index from the weights as they are now."""
+        bias = None if self.bias is None else self.bias.detach().numpy()
+        self.index.build(self.weight.detach().numpy(), bias)
+        self._built = True
+
+    def reinsert(self, ids: npt.NDArray[np.int32]) -> None:
+        """Moves these neurons (distinct ids) to where their weights belong now."""
+        if not self._built:
+            self.rebuild()
+            return
+        rows = torch.from_numpy(ids).long()
+        bias = None if self.bias is None else self.bias.detach()[rows].numpy()
+        self.index.update(ids, self.weight.detach()[rows].numpy(), bias)
+
+    def candidates(self, x: Input, budget: int) -> Candidates:
+        """What the index finds for each row of x, at most `budget` neurons, best first."""
+        if not self._built:
+            self.rebuild()
+        return self.index.query(_queries(x), budget)
+
+    def lookup(
+        self,
+        x: Input,
+        budget: int,
+        labels: RaggedIds | None = None,
+        *,
+        minimum: int = 0,
+        fill: Fill = "uniform",
+        seed: int = 0,
+    ) -> ActiveSet:
+        """One active set a row: its labels, then what its hash finds; see `hashfold.index.select_rows`."""
+        found = self.candidates(x, budget)
+        return select_rows(found, labels, self.out_features, budget, minimum, fill, seed)
+
+    def lookup_shared(
+        self, x: Input, labels: RaggedIds | None, *, hard_negatives: int, uniform: int, seed: int
+    ) -> ActiveSet:
+        """One active set for the batch: labels, `hard_negatives` looked up a row, `uniform` drawn ones.
+
+        See `hashfold.index.select_shared`. With no hard negatives the index is not asked.
+        """
+        found = self.candidates(x, hard_negatives) if hard_negatives else None
+        return select_shared(found, labels, self.out_features, uniform, seed, _num_rows(x))
+
+    def all_active(self, labels: RaggedIds | None, num_rows: int) -> ActiveSet:
+        """Every neuron: the dense layer, to compare with."""
+        return all_active(self.out_features, labels, num_rows)
+
+    def forward(self, x: Input, active: ActiveSet | None = None) -> Tensor | ActiveValues:
+        """Logits (rows, active) for a shared set or None (all neurons); `ActiveValues` for sets per row."""
+        if active is None or active.shared:
+            return functional.active_linear(_dense(x), self.weight, self.bias, active, self._fused)
+        rows = x if isinstance(x, Tensor) else functional.csr_tensors(x) if isinstance(x, CsrBatch) else x.csr()
+        return ActiveValues(active, functional.rowwise_linear(rows, self.weight, self.bias, active, self._fused))
+
+    def extra_repr(self) -> str:
+        bias, index = self.bias is not None, self.index.name
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={bias}, index={index}"
+
+
+def _queries(x: Input) -> npt.NDArray[np.float32] | CsrBatch:
+    if isinstance(x, CsrBatch):
+        return x
+    if isinstance(x, ActiveValues):
+        return x.to_csr()
+    return x.detach().numpy()
+
+
+def _dense(x: Input) -> Tensor:
+    if isinstance(x, CsrBatch):
+        return torch.from_numpy(x.to_scipy().toarray())
+    return x.to_dense() if isinstance(x, ActiveValues) else x
+
+
+def _num_rows(x: Input) -> int:
+    return x.active.num_rows if isinstance(x, ActiveValues) else len(x)
