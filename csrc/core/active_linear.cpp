@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <vector>
 
 #include "active_linear_table.hpp"
 #include "parallel.hpp"
@@ -23,20 +22,25 @@ std::unique_ptr<T[]> scratch(int64_t batch, int64_t in) {
     return std::unique_ptr<T[]>(new T[functions<T>().scratch_size(batch, in)]);
 }
 
-// Each worker sums into its own copy of `total`; the copies are added up in the workers' order.
+// At most this many partial sums of the batch's size; fixed, so that the result does not depend on the
+// number of threads.
+constexpr int64_t kMostParts = 8;
+
+// The active rows are cut into parts, each summed into a copy of `total` of its own; the copies are
+// added up in order.
 template <class T, class Body>
-void summed_over_spans(int64_t count, Matrix<T> total, const Body& body) {
-    const int64_t size = total.rows * total.cols;
+void summed_over_parts(int64_t count, Matrix<T> total, const Body& body) {
+    const int64_t size = total.rows * total.cols, tiles = (count + kActiveTile - 1) / kActiveTile;
+    const int64_t parts = std::clamp<int64_t>(tiles / 8, 1, kMostParts);
+    std::unique_ptr<T[]> sums(new T[(parts - 1) * size]());
     std::fill_n(total.data, size, T(0));
-    std::vector<std::unique_ptr<T[]>> parts(num_threads());
-    parallel_spans(count, kActiveTile, [&](int64_t begin, int64_t end, int worker) {
-        if (worker == 0) return body(begin, end, total);
-        parts[worker].reset(new T[size]());
-        body(begin, end, Matrix<T>{parts[worker].get(), total.rows, total.cols});
+    parallel_chunks(parts, 1, [&](int64_t part, int64_t, int) {
+        const int64_t begin = tiles * part / parts * kActiveTile;
+        const int64_t end = std::min(count, tiles * (part + 1) / parts * kActiveTile);
+        body(begin, end, part == 0 ? total : Matrix<T>{sums.get() + (part - 1) * size, total.rows, total.cols});
     });
-    for (const auto& part : parts)
-        if (part)
-            for (int64_t i = 0; i < size; ++i) total.data[i] += part[i];
+    for (int64_t part = 0; part + 1 < parts; ++part)
+        for (int64_t i = 0; i < size; ++i) total.data[i] += sums[part * size + i];
 }
 
 }  // namespace
@@ -51,7 +55,7 @@ void active_linear(Matrix<const T> x, Matrix<const T> weight, const T* bias, Act
 
 template <class T>
 void active_linear_grad_x(Matrix<const T> grad, Matrix<const T> weight, ActiveIds active, Matrix<T> grad_x) {
-    summed_over_spans(active.count, grad_x, [&](int64_t begin, int64_t end, Matrix<T> out) {
+    summed_over_parts(active.count, grad_x, [&](int64_t begin, int64_t end, Matrix<T> out) {
         const auto memory = scratch<T>(grad.rows, weight.cols);
         functions<T>().grad_x(grad, weight, active, out, memory.get(), begin, end);
     });
@@ -69,7 +73,7 @@ void active_linear_grad_weight(Matrix<const T> grad, Matrix<const T> x, ActiveId
 void active_linear_step(Matrix<const float> grad, Matrix<const float> x, ActiveIds active,
                         const RowOptimizer& rule, const RowParameter& weight, const RowOptimizer& bias_rule,
                         const RowParameter& bias, Matrix<float> grad_x) {
-    summed_over_spans(active.count, grad_x, [&](int64_t begin, int64_t end, Matrix<float> out) {
+    summed_over_parts(active.count, grad_x, [&](int64_t begin, int64_t end, Matrix<float> out) {
         const auto memory = scratch<float>(grad.rows, x.cols);
         active_linear_table().step(grad, x, active, rule, weight, bias_rule, bias, out, memory.get(), begin, end);
     });

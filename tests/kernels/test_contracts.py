@@ -14,8 +14,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from hashfold.kernels import native, rowwise_linear, sparse_linear  # noqa: F401  (they register)
-from hashfold.kernels.registry import OPERATORS
+from hashfold.kernels import (  # noqa: F401  (they register)
+    active_linear,
+    losses,
+    native,
+    rowwise_linear,
+    sparse_linear,
+)
+from hashfold.kernels.registry import OPERATORS, Operator
 
 Arguments = tuple[Any, ...]
 TAILS = (1, 7, 17, 33, 128, 130)
@@ -70,7 +76,32 @@ def csr_rowwise_linear_samples(random: np.random.Generator, dtype: torch.dtype) 
     return samples
 
 
+def active_linear_samples(random: np.random.Generator, dtype: torch.dtype) -> list[Arguments]:
+    samples = []
+    shapes = [(5, 9, width) for width in TAILS] + [(0, 4, 8), (1, 2, 8), (3, 700, 40), (37, 130, 300)]
+    for rows, neurons, width in shapes:
+        x, weight = numbers(random, dtype, rows, width), numbers(random, dtype, neurons, width)
+        ids = torch.from_numpy(random.permutation(neurons)[: max(1, neurons - 3)].astype(np.int32))
+        bias = numbers(random, dtype, neurons)
+        samples += [(x, weight, bias, ids), (x, weight, None, ids), (x, weight, bias, None)]
+    return samples
+
+
+def loss_samples(random: np.random.Generator, dtype: torch.dtype) -> list[Arguments]:
+    """Rows without labels, logits far below and above zero, weights on labels too."""
+    samples = []
+    for rows, columns, shift in ((0, 3, 0), (4, 1, 0), (7, 37, -200), (7, 37, 60), (9, 130, 0)):
+        indptr, positions = ragged(random, rows, columns, 5)
+        logits = numbers(random, dtype, rows, columns) * 5 + shift
+        weights = torch.from_numpy(random.uniform(0.5, 8, columns)).to(dtype)
+        samples.append((logits, weights, indptr, positions.long()))
+    return samples
+
+
 SAMPLES: dict[str, Callable[[np.random.Generator, torch.dtype], list[Arguments]]] = {
+    "active_linear": active_linear_samples,
+    "sampled_sigmoid": loss_samples,
+    "sampled_softmax": loss_samples,
     "sparse_linear": sparse_linear_samples,
     "rowwise_linear": rowwise_linear_samples,
     "csr_rowwise_linear": csr_rowwise_linear_samples,
@@ -82,21 +113,44 @@ def samples_of(name: str, dtype: torch.dtype) -> list[Arguments]:
     return SAMPLES[name](np.random.default_rng(7), dtype)
 
 
-def with_gradients(arguments: Arguments) -> Arguments:
-    return tuple(
-        a.clone().requires_grad_() if isinstance(a, Tensor) and a.is_floating_point() else a for a in arguments
-    )
+def with_gradients(operator: Operator, arguments: Arguments) -> Arguments:
+    def differentiated(position: int, a: Any) -> bool:
+        return isinstance(a, Tensor) and a.is_floating_point() and position not in operator.constants
+
+    return tuple(a.clone().requires_grad_() if differentiated(i, a) else a for i, a in enumerate(arguments))
 
 
-def run(function: Callable[..., Tensor], arguments: Arguments, differentiable: bool) -> list[Tensor]:
-    """The result, and its gradients under fixed, uneven cotangents."""
-    if not differentiable:
-        return [function(*arguments)]
-    arguments = with_gradients(arguments)
-    y = function(*arguments)
+def run(operator: Operator, function: Callable[..., Any], arguments: Arguments) -> list[Tensor]:
+    """The results, and the first one's gradients under fixed, uneven cotangents."""
+    arguments = with_gradients(operator, arguments) if operator.differentiable else arguments
+    results = function(*arguments)
+    results = list(results) if isinstance(results, tuple) else [results]
+    if not operator.differentiable:
+        return results
+    y = results[0]
     wanted = [a for a in arguments if isinstance(a, Tensor) and a.requires_grad]
     cotangent = torch.linspace(-1, 2, y.numel(), dtype=y.dtype).view_as(y)
-    return [y.detach(), *torch.autograd.grad(y, wanted, cotangent)]
+    return [*(r.detach() for r in results), *torch.autograd.grad(y, wanted, cotangent)]
+
+
+def first(function: Callable[..., Any]) -> Callable[..., Tensor]:
+    def only(*arguments: Any) -> Tensor:
+        results = function(*arguments)
+        return results[0] if isinstance(results, tuple) else results
+
+    return only
+
+
+def in_double(argument: Any) -> Any:
+    return argument.double() if isinstance(argument, Tensor) and argument.is_floating_point() else argument
+
+
+def assert_rounded(ours: Tensor, exact: Tensor) -> None:
+    """Equal but for rounding: sums of at most a few hundred terms, none larger than the largest result."""
+    assert ours.shape == exact.shape
+    if exact.numel():
+        bound = 64 * torch.finfo(ours.dtype).eps * (1 + float(exact.abs().max()))
+        assert float((ours.double() - exact).abs().max()) <= bound
 
 
 operators = pytest.mark.parametrize("name", sorted(OPERATORS))
@@ -109,8 +163,8 @@ def test_equals_its_reference_forward_and_backward(name: str, dtype: torch.dtype
     operator = OPERATORS[name]
     with native.isa_forced(level):
         for arguments in samples_of(name, dtype):
-            ours = run(operator.op, arguments, operator.differentiable)
-            theirs = run(operator.reference, arguments, operator.differentiable)
+            ours = run(operator, operator.op, arguments)
+            theirs = run(operator, operator.reference, arguments)
             for mine, yours in zip(ours, theirs, strict=True):
                 torch.testing.assert_close(mine, yours)
 
@@ -121,9 +175,9 @@ def test_same_bits_at_any_number_of_threads(name: str) -> None:
     samples = samples_of(name, torch.float32)
     try:
         native.set_num_threads(1)
-        alone = [run(operator.op, arguments, operator.differentiable) for arguments in samples]
+        alone = [run(operator, operator.op, arguments) for arguments in samples]
         native.set_num_threads(3)
-        team = [run(operator.op, arguments, operator.differentiable) for arguments in samples]
+        team = [run(operator, operator.op, arguments) for arguments in samples]
     finally:
         native.set_num_threads(before)
     for one, three in zip(alone, team, strict=True):
@@ -136,12 +190,13 @@ def test_gradcheck(name: str) -> None:
     if not operator.differentiable:
         pytest.skip("not differentiable")
     for arguments in samples_of(name, torch.float64):
-        if operator.reference(*arguments).numel():
-            assert torch.autograd.gradcheck(operator.op, with_gradients(arguments), fast_mode=True)
+        if first(operator.reference)(*arguments).numel():
+            inputs = with_gradients(operator, arguments)
+            assert torch.autograd.gradcheck(first(operator.op), inputs, fast_mode=True)
 
 
 @operators
 def test_opcheck(name: str) -> None:
     """Schema, fake tensor, autograd registration and tracing, as PyTorch defines them."""
     for arguments in samples_of(name, torch.float32)[-3:]:
-        torch.library.opcheck(OPERATORS[name].op, with_gradients(arguments))
+        torch.library.opcheck(OPERATORS[name].op, with_gradients(OPERATORS[name], arguments))

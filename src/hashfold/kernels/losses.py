@@ -96,5 +96,5 @@ def _with_gradient(mean_loss: Callable[[Tensor], Tensor], logits: Tensor) -> tup
     return mean_loss(logits), grad
 
 
-register(Operator("sampled_softmax", sampled_softmax, softmax_reference))
-register(Operator("sampled_sigmoid", sampled_sigmoid, sigmoid_reference))
+register(Operator("sampled_softmax", sampled_softmax, softmax_reference, constants=(1,)))
+register(Operator("sampled_sigmoid", sampled_sigmoid, sigmoid_reference, constants=(1,)))

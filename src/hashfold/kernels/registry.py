@@ -12,13 +12,15 @@ class Operator:
     """A native operator and the plain-torch function that defines what it computes.
 
     Both take the same tensors; `op` is a torch custom operator. Where `differentiable`, both can be
-    differentiated with respect to their floating-point inputs.
+    differentiated with respect to their floating-point inputs, but for those at the positions `constants`.
+    Of several results only the first can be differentiated.
     """
 
     name: str
     op: Callable[..., Any]
     reference: Callable[..., Any]
     differentiable: bool = True
+    constants: tuple[int, ...] = ()
 
 
 OPERATORS: dict[str, Operator] = {}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from hashfold.nn.active import ActiveValues
-from hashfold.nn.rowwise_losses import rowwise_sigmoid_loss, rowwise_softmax_loss
 from torch import Tensor, nn
 
 from hashfold import checks
 from hashfold.kernels import losses as kernels
+from hashfold.nn.active import ActiveValues
+from hashfold.nn.rowwise_losses import rowwise_sigmoid_loss, rowwise_softmax_loss
 from hashfold.sparse import ActiveSet
 
 

@@ -9,12 +9,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from hashfold.nn.active import ActiveValues
 from torch import Tensor, nn
 
 from hashfold import checks, functional
 from hashfold.index import Candidates, NeuronIndex, all_active, make_index, select_rows, select_shared
 from hashfold.index.select import Fill
+from hashfold.nn.active import ActiveValues
 from hashfold.optim import RowOptimizer
 from hashfold.sparse import ActiveSet, CsrBatch, RaggedIds
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
-from hashfold.nn.active import ActiveValues
 from torch import Tensor, nn
 
 from hashfold import checks, functional
+from hashfold.nn.active import ActiveValues
 from hashfold.optim import RowOptimizer
 from hashfold.sparse import CsrBatch
 
