@@ -176,9 +176,18 @@ class _FusedRowwiseLinear(torch.autograd.Function):
         (values,) = ctx.saved_tensors
         weight, bias = ctx.parameters
         x = values if ctx.layout is None else (*ctx.layout, values)
-        bias_states = (None, None) if bias is None else ctx.fused.states(bias)
-        rule, states = ctx.fused.native_rule(weight), ctx.fused.states(weight)
+        indptr, ids = ctx.pairs
         grad_x = _rowwise.fused_step(
-            x, *ctx.pairs, grad, weight, bias, rule, states, bias_states, ctx.needs_input_grad[0]
+            x,
+            indptr,
+            ids,
+            grad,
+            weight,
+            bias,
+            ctx.fused.native_rule(weight),
+            ctx.fused.states(weight),
+            (None, None) if bias is None else ctx.fused.states(bias),
+            bias_rule=None if bias is None else ctx.fused.native_rule(bias),
+            needs_grad_x=ctx.needs_input_grad[0],
         )
         return grad_x, None, None, None, None, None, None

@@ -1,8 +1,3 @@
-"""Layers that look their neurons up, and what goes between them."""
-
-from hashfold.nn.active import ActiveValues
-
-__all__ = ["ActiveValues"]
 """Layers whose neurons are looked up by hashing, and the losses over what was looked up."""
 
 from hashfold.nn.active import ActiveValues

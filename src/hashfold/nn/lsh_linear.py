@@ -155,4 +155,4 @@ def _dense(x: Input) -> Tensor:
 
 
 def _num_rows(x: Input) -> int:
-    return x.active.num_rows if isinstance(x, ActiveValues) else len(x)
+    return x.num_rows if isinstance(x, ActiveValues) else len(x)

@@ -54,11 +54,11 @@ class SparseLinear(nn.Module):
         self._fused = optimizer
 
     def forward(self, x: CsrBatch | ActiveValues) -> Tensor:
-        width = x.num_cols if isinstance(x, CsrBatch) else x.active.num_items
+        width = x.num_cols if isinstance(x, CsrBatch) else x.num_items
         if width != self.in_features:
             checks.fail("SparseLinear", f"x must have {self.in_features} columns", width)
-        csr = functional.csr_tensors(x) if isinstance(x, CsrBatch) else x.csr()
-        y = functional.sparse_linear(*csr, self.weight, self._fused)
+        indptr, indices, values = functional.csr_tensors(x) if isinstance(x, CsrBatch) else x.csr()
+        y = functional.sparse_linear(indptr, indices, values, self.weight, self._fused)
         return y if self.bias is None else y + self.bias
 
     def extra_repr(self) -> str:

@@ -1,0 +1,158 @@
+"""Row-wise optimizers against torch's own, and the fused path against the plain one."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hashfold.errors import InputError
+from hashfold.nn import LSHLinear, SampledSoftmaxLoss, SparseLinear
+from hashfold.optim import RowAdagrad, RowAdam, RowOptimizer, RowSGD
+from hashfold.sparse import CsrBatch, RaggedIds
+
+PAIRS = {
+    "adam": (lambda p: RowAdam(p, lr=0.02), lambda p: torch.optim.Adam(p, lr=0.02)),
+    "adamw": (
+        lambda p: RowAdam(p, lr=0.02, weight_decay=0.1),
+        lambda p: torch.optim.AdamW(p, lr=0.02, weight_decay=0.1),
+    ),
+    "adagrad": (lambda p: RowAdagrad(p, lr=0.02), lambda p: torch.optim.Adagrad(p, lr=0.02)),
+    "sgd": (lambda p: RowSGD(p, lr=0.02), lambda p: torch.optim.SGD(p, lr=0.02)),
+    "momentum": (
+        lambda p: RowSGD(p, lr=0.02, momentum=0.9),
+        lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9),
+    ),
+}
+rules = pytest.mark.parametrize("rule", sorted(PAIRS))
+
+
+@rules
+@pytest.mark.parametrize("shape", [(7, 19), (13,)])
+def test_equals_torch_where_every_row_has_a_gradient(rule: str, shape: tuple[int, ...]) -> None:
+    ours, theirs = nn.Parameter(torch.randn(shape)), nn.Parameter(torch.empty(shape))
+    theirs.data.copy_(ours.data)
+    mine, yours = PAIRS[rule][0]([ours]), PAIRS[rule][1]([theirs])
+    for _ in range(5):
+        ours.grad = torch.randn(shape)
+        theirs.grad = ours.grad.clone()
+        mine.step()
+        yours.step()
+    torch.testing.assert_close(ours, theirs)
+
+
+@rules
+def test_rows_without_gradient_keep_their_bits_and_state(rule: str) -> None:
+    parameter = nn.Parameter(torch.randn(6, 5))
+    optimizer: RowOptimizer = PAIRS[rule][0]([parameter])
+    before = parameter.detach().clone()
+    for _ in range(3):
+        parameter.grad = torch.sparse_coo_tensor(
+            torch.tensor([[4, 1, 4]]), torch.randn(3, 5), (6, 5), check_invariants=True
+        )
+        optimizer.step()
+    still = [0, 2, 3, 5]
+    assert torch.equal(parameter[still], before[still])
+    assert (parameter[[1, 4]] != before[[1, 4]]).all()
+    for state in optimizer.state[parameter].values():
+        assert not state[still].any()
+        assert state[[1, 4]].any(dim=1).all()
+
+
+def test_sparse_gradient_moves_rows_as_a_dense_one() -> None:
+    ours, theirs = nn.Parameter(torch.ones(6, 5)), nn.Parameter(torch.ones(6, 5))
+    grad = torch.sparse_coo_tensor(torch.tensor([[4, 1, 4]]), torch.randn(3, 5), (6, 5), check_invariants=True)
+    mine, yours = RowSGD([ours], lr=0.1), torch.optim.SGD([theirs], lr=0.1)
+    ours.grad, theirs.grad = grad, grad.to_dense()
+    mine.step()
+    yours.step()
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_row_norm_holds_the_rows_that_move() -> None:
+    parameter = nn.Parameter(torch.randn(6, 5))
+    optimizer = RowAdam([parameter], lr=0.1, row_norm=3.0)
+    parameter.grad = torch.randn(6, 5)
+    optimizer.step()
+    torch.testing.assert_close(parameter.norm(dim=1), torch.full((6,), 3.0))
+
+
+def test_state_dict_resumes_exactly() -> None:
+    first, second = nn.Parameter(torch.ones(4, 3)), nn.Parameter(torch.ones(4, 3))
+    grads = torch.randn(6, 4, 3)
+    straight, halved = RowAdam([first], lr=0.1), RowAdam([second], lr=0.1)
+    for step, grad in enumerate(grads):
+        first.grad, second.grad = grad, grad.clone()
+        straight.step()
+        halved.step()
+        if step == 2:
+            state = copy.deepcopy(halved.state_dict())
+            halved = RowAdam([second], lr=0.5)
+            halved.load_state_dict(state)
+    assert torch.equal(first, second)
+
+
+def test_follows_a_torch_scheduler() -> None:
+    parameter = nn.Parameter(torch.zeros(2, 2))
+    optimizer = RowSGD([parameter], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.1)
+    for expected in (-1.0, -1.1, -1.11):
+        parameter.grad = torch.ones(2, 2)
+        optimizer.step()
+        scheduler.step()
+        torch.testing.assert_close(parameter.detach(), torch.full((2, 2), expected))
+
+
+def two_layers(rule: str, fused: bool) -> tuple[SparseLinear, LSHLinear, RowOptimizer]:
+    generator = torch.Generator().manual_seed(3)
+    first = SparseLinear(20, 24, generator=generator)
+    second = LSHLinear(24, 40, index="exact", generator=generator)
+    optimizer: RowOptimizer = PAIRS[rule][0]([*first.parameters(), *second.parameters()])
+    if fused:
+        optimizer.fuse(first, second)
+    return first, second, optimizer
+
+
+@rules
+@pytest.mark.parametrize("per_row", [False, True])
+def test_fused_step_equals_plain_step(rule: str, per_row: bool) -> None:
+    """Over rows and neurons that are all touched at every step, laziness changes nothing."""
+    random = np.random.default_rng(0)
+    x = CsrBatch.from_scipy(random.standard_normal((9, 20)).astype(np.float32))
+    y = RaggedIds.from_lists([[i, i + 20] for i in range(9)], 40)
+    loss, trained = SampledSoftmaxLoss(), []
+    for fused in (False, True):
+        first, second, optimizer = two_layers(rule, fused)
+        for _ in range(4):
+            h = torch.relu(first(x))
+            active = second.lookup(h, 40, y) if per_row else second.all_active(y, len(x))
+            optimizer.zero_grad()
+            loss(second(h, active), active).backward()
+            assert (first.weight.grad is None) == (second.weight.grad is None) == fused
+            optimizer.step()
+        trained.append([p.detach().clone() for layer in (first, second) for p in layer.parameters()])
+    for plain, moved in zip(*trained, strict=True):
+        torch.testing.assert_close(moved, plain, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: RowAdam(p, lr=-1), "lr must be"),
+        (lambda p: RowAdam(p, betas=(1.0, 0.9)), "betas"),
+        (lambda p: RowSGD(p, momentum=1.5), "momentum"),
+        (lambda p: RowAdagrad(p, eps=float("nan")), "eps"),
+        (lambda _: RowAdam([nn.Parameter(torch.zeros(2, 2, dtype=torch.float64))]), "float32"),
+    ],
+)
+def test_bad_settings_are_refused(make: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make([nn.Parameter(torch.zeros(2, 2))])  # type: ignore[operator]
+
+
+def test_fusing_a_foreign_layer_is_refused() -> None:
+    with pytest.raises(InputError, match="must own"):
+        RowAdam([nn.Parameter(torch.zeros(2, 2))]).fuse(SparseLinear(3, 2))
