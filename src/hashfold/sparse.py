@@ -209,7 +209,9 @@ class ActiveSet:
     @property
     def covers_all(self) -> bool:
         """Every neuron is active, in order: the layer is dense for this batch."""
-        return self.indptr is None and len(self.ids) == self.num_items
+        if self.indptr is not None or len(self.ids) != self.num_items:
+            return False
+        return bool((self.ids == np.arange(self.num_items, dtype=np.int32)).all())
 
 
 def _check_ragged(op: str, indptr: Int64, ids: Int32, bound: int, what: str) -> None:

@@ -159,11 +159,11 @@ def test_sampled_losses_are_unbiased_where_they_promise() -> None:
     layer, _ = twins()
     x, y = torch.randn(BATCH, WIDTH), RaggedIds.from_lists([[i] for i in range(BATCH)], NEURONS)
     loss, everything = SampledSigmoidLoss(), layer.all_active(y, BATCH)
-    dense = float(loss(layer(x, everything), everything))
+    dense = loss(layer(x, everything), everything).item()
     drawn = []
     for seed in range(400):
         active = layer.lookup_shared(x, y, hard_negatives=0, uniform=11, seed=seed)
-        drawn.append(float(loss(layer(x, active), active)))
+        drawn.append(loss(layer(x, active), active).item())
     error = np.std(drawn) / np.sqrt(len(drawn))
     assert abs(np.mean(drawn) - dense) < 4 * error
 

@@ -1,0 +1,102 @@
+"""The deep path learns, repeats itself, and predicts the same with and without its index."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hashfold.errors import InputError
+from hashfold.metrics import evaluate
+from hashfold.model import LookupNetwork, NetworkConfig
+from hashfold.sparse import CsrBatch, RaggedIds
+
+ROWS, FEATURES, LABELS = 600, 80, 40
+
+
+def planted() -> tuple[CsrBatch, RaggedIds]:
+    """Each label owns two features; a row has its labels' features and two of noise."""
+    random = np.random.default_rng(0)
+    labels = [random.choice(LABELS, random.integers(1, 4), replace=False).tolist() for _ in range(ROWS)]
+    dense = np.zeros((ROWS, FEATURES), np.float32)
+    for row, own in enumerate(labels):
+        dense[row, [f for label in own for f in (2 * label, 2 * label + 1)]] = 1.0
+        dense[row, random.integers(0, FEATURES, 2)] = 1.0
+    dense /= np.linalg.norm(dense, axis=1, keepdims=True)
+    return CsrBatch.from_scipy(dense), RaggedIds.from_lists(labels, LABELS)
+
+
+def config(**changes: object) -> NetworkConfig:
+    settings = {"hidden": 32, "negatives": 12, "dropout": 0.1, "lr": 0.02, "output_std": 0.1, **changes}
+    return NetworkConfig(FEATURES, LABELS, **settings)  # type: ignore[arg-type]
+
+
+def trained(epochs: int = 12, **changes: object) -> LookupNetwork:
+    x, y = planted()
+    network = LookupNetwork(config(**changes))
+    network.set_label_prior(np.bincount(y.ids, minlength=LABELS), ROWS)
+    for step in range(epochs * 10):
+        rows = np.random.default_rng(step).choice(ROWS, 64, replace=False)
+        network.training_step(x.take(rows), y.take(rows), seed=step)
+    return network
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loss": "softmax"},
+        {"loss": "sigmoid"},
+        {"loss": "sigmoid", "negatives": 0},
+        {"loss": "softmax", "hard_negatives": 4, "index": "exact"},
+        {"loss": "softmax", "hard_negatives": 4, "index": "lsh"},
+        {"loss": "softmax", "unit_hidden": True, "label_norm": 12.0, "label_bias": False},
+    ],
+)
+def test_learns_planted_labels(changes: dict[str, object]) -> None:
+    x, y = planted()
+    network = trained(**changes)
+    untrained = evaluate(LookupNetwork(config(**changes)).top_k(x, 5)[0], y)["P@1"]
+    assert untrained < 0.3
+    assert evaluate(network.top_k(x, 5)[0], y)["P@1"] > 0.9
+
+
+def test_same_seed_same_bits() -> None:
+    first, second, third = trained(2), trained(2), trained(2, seed=1)
+    for ours, theirs in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert not torch.equal(first.output.weight, third.output.weight)
+
+
+def test_label_norm_holds() -> None:
+    network = trained(3, unit_hidden=True, label_norm=12.0, label_bias=False)
+    norms = network.output.weight.detach().norm(dim=1)
+    torch.testing.assert_close(norms, torch.full_like(norms, 12.0))
+
+
+def test_exact_lookup_predicts_as_scoring_all() -> None:
+    x, _ = planted()
+    network = trained(3, index="exact")
+    ids, scores = network.top_k(x, 5)
+    found, found_scores = network.top_k(x, 5, lookup=True)
+    np.testing.assert_allclose(scores, found_scores, rtol=1e-5, atol=1e-5)
+    assert (ids == found).mean() > 0.99
+
+
+def test_statistics_say_what_was_computed() -> None:
+    x, y = planted()
+    network = LookupNetwork(config(negatives=7, hard_negatives=3, index="exact"))
+    result = network.training_step(x.take(range(4)), y.take(range(4)), seed=0)
+    labels = len(np.unique(y.take(range(4)).ids))
+    assert result.rows == 4
+    assert result.stats.candidates == 12
+    assert 4 * (labels + 7) <= result.stats.active <= 4 * (labels + 7 + 12)
+    assert np.isfinite(result.loss)
+
+
+def test_config_round_trip_and_refusals() -> None:
+    assert NetworkConfig.from_dict(config().to_dict()) == config()
+    with pytest.raises(InputError, match="known settings"):
+        NetworkConfig.from_dict({**config().to_dict(), "colour": 1})
+    for changes in ({"hidden": 0}, {"loss": "hinge"}, {"dropout": 1.0}, {"lr": 0}, {"negatives": -1}):
+        with pytest.raises(InputError):
+            config(**changes)
