@@ -3,6 +3,7 @@
 from hashfold.train.callbacks import Callback, HistoryFile, RunInfo, StepReport, TensorBoard
 from hashfold.train.checkpoint import remove_checkpoint
 from hashfold.train.config import Checkpoints, TrainConfig
+from hashfold.train.defaults import choose
 from hashfold.train.loader import Batch, Loader
 from hashfold.train.loop import fit
 from hashfold.train.progress import PlainLog, ProgressBar, progress
@@ -27,6 +28,7 @@ __all__ = [
     "TrainConfig",
     "TrainResult",
     "Trainable",
+    "choose",
     "fit",
     "lr_factor",
     "progress",

@@ -1,0 +1,85 @@
+"""Settings chosen from the data: rules that are written down, so that they can be checked and overridden."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from hashfold import checks
+from hashfold.data import Statistics
+from hashfold.model import NetworkConfig
+from hashfold.train.config import TrainConfig
+
+DENSE_LABELS = 8192  # up to so many labels, computing all of them costs no more than choosing some
+MANY_LABELS_A_ROW = 5.0
+NEGATIVES = 4096
+
+
+def choose(
+    found: Statistics, overrides: Mapping[str, Any] | None = None
+) -> tuple[NetworkConfig, TrainConfig, list[str]]:
+    """The network and the training run for data like `found`, and a line for each choice with its reason.
+
+    Args:
+        found: of the training rows, without those that cannot be used.
+        overrides: settings by name, of `NetworkConfig` or `TrainConfig`; None values are ignored. They are
+            taken as they are, and what depends on them follows.
+
+    Raises: InputError for an unknown name or a value out of range.
+    """
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    network = {"num_features": max(1, found.features), "num_labels": max(1, found.labels)}
+    training: dict[str, Any] = {}
+    reasons: list[str] = []
+
+    def settle(settings: dict[str, Any], name: str, value: Any, reason: str) -> Any:
+        chosen = given.get(name, value)
+        settings[name] = chosen
+        reasons.append(f"{name} {chosen}: {'as asked' if name in given else reason}")
+        return chosen
+
+    _settle_network(found, network, settle)
+    _settle_training(found, network, training, settle)
+    _take_the_rest(given, network, training)
+    return NetworkConfig(**network), TrainConfig(**training), reasons
+
+
+def _settle_network(found: Statistics, network: dict[str, Any], settle: Any) -> None:
+    few = found.labels <= DENSE_LABELS
+    negatives = settle(
+        network, "negatives", 0 if few else NEGATIVES, "all labels are computed" if few else "uniform, a batch"
+    )
+    dense = negatives == 0 or negatives >= found.labels
+    single = found.max_labels_per_row <= 1
+    many = dense or found.labels_per_row >= MANY_LABELS_A_ROW
+    reason = "one label a row" if single else f"{found.labels_per_row:.1f} labels a row"
+    settle(network, "loss", "sigmoid" if many and not single else "softmax", reason)
+    settle(network, "hidden", 512 if dense else 256, f"{found.labels} labels")
+    settle(network, "dropout", 0.5 if dense else 0.3, "more where all labels share the hidden vector")
+    network["output_std"] = 0.02 if network["loss"] == "sigmoid" else 0.05
+    settle(network, "lr", 5e-3, "Adam, with warm-up and cosine decay")
+
+
+def _settle_training(found: Statistics, network: dict[str, Any], training: dict[str, Any], settle: Any) -> None:
+    settle(training, "batch_size", 256 if found.rows >= 20_000 else 64, f"{found.rows} rows")
+    settle(training, "epochs", _epochs(found, network), f"{found.rows} rows")
+    settle(training, "seed", 0, "the same seed gives the same model")
+
+
+def _epochs(found: Statistics, network: dict[str, Any]) -> int:
+    if network["negatives"] == 0:
+        return 9 if found.rows >= 20_000 else 15
+    return 12 if found.rows < 300_000 else 6
+
+
+def _take_the_rest(given: dict[str, Any], network: dict[str, Any], training: dict[str, Any]) -> None:
+    """Overrides of settings that have no rule."""
+    of_network = {f.name for f in fields(NetworkConfig)}
+    of_training = {f.name for f in fields(TrainConfig)}
+    for name, value in given.items():
+        checks.one_of("settings", "name", name, of_network | of_training)
+        if name in of_network:
+            network[name] = value
+        if name in of_training:
+            training[name] = value

@@ -1,0 +1,71 @@
+"""The rules that choose settings: sensible for every shape of data, overridden one by one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from hashfold.data import Statistics
+from hashfold.errors import InputError
+from hashfold.train.defaults import choose
+
+TYPICAL = Statistics(
+    rows=90_000,
+    features=37_000,
+    labels=100_000,
+    nnz=5_000_000,
+    features_per_row=55.0,
+    labels_per_row=3.5,
+    max_labels_per_row=40,
+    labels_seen=97_000,
+    label_count_quantiles={},
+    rows_without_labels=0,
+    rows_without_features=0,
+    values_are_counts=True,
+)
+
+
+def test_many_labels_are_sampled_and_few_computed() -> None:
+    assert choose(TYPICAL)[0].negatives == 4096
+    assert choose(replace(TYPICAL, labels=4000))[0].negatives == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "loss"),
+    [
+        ({}, "softmax"),
+        ({"labels_per_row": 11.0}, "sigmoid"),
+        ({"labels": 4000}, "sigmoid"),
+        ({"labels": 4000, "labels_per_row": 1.0, "max_labels_per_row": 1}, "softmax"),
+    ],
+)
+def test_loss_follows_the_labels_of_a_row(changes: dict[str, object], loss: str) -> None:
+    assert choose(replace(TYPICAL, **changes))[0].loss == loss  # type: ignore[arg-type]
+
+
+def test_small_data_gets_small_batches() -> None:
+    assert choose(replace(TYPICAL, rows=500))[1].batch_size < choose(TYPICAL)[1].batch_size
+
+
+def test_overrides_win_and_what_depends_on_them_follows() -> None:
+    network, training, reasons = choose(
+        TYPICAL, {"negatives": 0, "epochs": 3, "label_norm": 12.0, "warmup_fraction": 0.1, "dropout": None}
+    )
+    assert (network.negatives, network.loss, network.hidden, network.label_norm) == (0, "sigmoid", 512, 12.0)
+    assert (training.epochs, training.warmup_fraction) == (3, 0.1)
+    assert "epochs 3: as asked" in reasons
+
+
+def test_every_choice_has_its_reason() -> None:
+    network, training, reasons = choose(TYPICAL)
+    said = {line.split()[0] for line in reasons}
+    assert {"loss", "hidden", "dropout", "negatives", "lr", "epochs", "batch_size"} <= said
+    assert f"hidden {network.hidden}:" in " ".join(reasons)
+    assert f"epochs {training.epochs}:" in " ".join(reasons)
+
+
+@pytest.mark.parametrize("overrides", [{"colour": 1}, {"hidden": 0}, {"epochs": -1}, {"loss": "hinge"}])
+def test_bad_overrides_are_refused(overrides: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        choose(TYPICAL, overrides)
