@@ -41,6 +41,16 @@ def test_same_seed_same_codes_at_every_level(name, hashes):
         assert np.array_equal(found[0], other)
 
 
+def test_products_are_rounded_before_they_are_summed():
+    """a * b - b * a is zero, so the code is 0; a fused multiply-add would leave a rounding error."""
+    family = make_family("simhash", 2, 10, 10, seed=1)
+    x = np.stack([family.projection[1], -family.projection[0]], axis=1)
+    for level in native.isa_levels():
+        with native.isa_forced(level):
+            for rows in (x, CsrBatch.from_scipy(x)):
+                assert not family.codes(rows).diagonal().any(), level
+
+
 @pytest.mark.skipif(not OBJECTS, reason="no kernel objects in build/")
 @pytest.mark.skipif(not shutil.which("nm"), reason="nm is not installed")
 def test_kernel_objects_share_no_function_between_levels():

@@ -39,10 +39,8 @@ class OnePermutation {
     void operator()(const Nonzeros& x, int32_t* codes) {
         for (const int32_t feature : x.features) {
             const uint64_t random = mix64(seed_, static_cast<uint64_t>(feature));
-            const uint32_t bin = below(random, hashes_);
-            // The code names the bin too: a code borrowed from elsewhere never equals an own one.
-            const uint64_t name = static_cast<uint64_t>(feature) << 32 | bin;
-            full_.offer(bin, mix64(random), static_cast<int32_t>(mix64(name) >> 33));
+            // A feature has one bin, so codes that name features agree only where the bin does too.
+            full_.offer(below(random, hashes_), random, static_cast<int32_t>(random & 0x7FFFFFFF));
         }
         full_.put(codes);
     }

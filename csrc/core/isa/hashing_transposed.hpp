@@ -13,15 +13,50 @@ constexpr int kVectors = 4;
 constexpr int64_t kBlock = kVectors * kWidth<float>;
 static_assert(kBlock <= kMaxBlock);
 
-// Rows [first, first + count) as (dim, kBlock), zeros behind the last row.
+// Rows [first, first + count) as (dim, kBlock), zeros behind the last row. Eight features of all rows at a
+// time, so that the lines written stay in the first-level cache.
 HF_INLINE void transpose_block(Matrix<const float> x, int64_t first, int64_t count, float* block) {
-    for (int64_t f = 0; f < x.cols; ++f)
-        for (int64_t r = 0; r < kBlock; ++r)
-            block[f * kBlock + r] = r < count ? x.data[(first + r) * x.cols + f] : 0.0f;
+    const float* from = x.data + first * x.cols;
+    int64_t f = 0;
+    for (; f + 8 <= x.cols; f += 8)
+        for (int64_t r = 0; r < count; ++r)
+#pragma GCC unroll 8
+            for (int64_t k = 0; k < 8; ++k) block[(f + k) * kBlock + r] = from[r * x.cols + f + k];
+    for (; f < x.cols; ++f)
+        for (int64_t r = 0; r < count; ++r) block[f * kBlock + r] = from[r * x.cols + f];
+    if (count < kBlock)
+        for (f = 0; f < x.cols; ++f)
+            for (int64_t r = count; r < kBlock; ++r) block[f * kBlock + r] = 0.0f;
+}
+
+// Bit r of a[h] becomes bit h of a[r] (Warren, "Hacker's Delight", 7-3, bits counted from the low end).
+HF_INLINE void transpose_bits(uint32_t* a) {
+    uint32_t mask = 0x0000FFFFu;
+    for (int width = 16; width != 0; width >>= 1, mask ^= mask << width)
+        for (int k = 0; k < 32; k = (k + width + 1) & ~width) {
+            const uint32_t swap = (a[k] >> width ^ a[k + width]) & mask;
+            a[k] ^= swap << width;
+            a[k + width] ^= swap;
+        }
 }
 
 HF_INLINE Vec<float> with_sign(Vec<float> v, uint32_t negative) {
     return (Vec<float>)((Vec<uint32_t>)v ^ splat<uint32_t>(negative << 31));
+}
+
+HF_INLINE uint64_t list_signs(const float* block, const SignLists& by_hash, int64_t h) {
+    Vec<float> sums[kVectors] = {};
+    for (int64_t j = by_hash.starts[h]; j < by_hash.starts[h + 1]; ++j) {
+        const uint32_t entry = by_hash.entries[j];
+        const float* feature = block + (entry >> 1) * kBlock;
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) sums[v] += with_sign(load(feature + v * kWidth<float>), entry & 1);
+    }
+    uint64_t positive = 0;
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v)
+        positive |= static_cast<uint64_t>(positive_bits(sums[v])) << (v * kWidth<float>);
+    return positive;
 }
 
 void list_signs_dense(Matrix<const float> x, const SignLists& by_hash, uint32_t* words, float* scratch,
@@ -30,21 +65,17 @@ void list_signs_dense(Matrix<const float> x, const SignLists& by_hash, uint32_t*
     for (int64_t i = begin; i < end; i += kBlock, words += kBlock * stride) {
         const int64_t rows = least(kBlock, end - i);
         transpose_block(x, i, rows, scratch);
-        for (int64_t h = 0; h < by_hash.lists; ++h) {
-            Vec<float> sums[kVectors] = {};
-            for (int64_t j = by_hash.starts[h]; j < by_hash.starts[h + 1]; ++j) {
-                const uint32_t entry = by_hash.entries[j];
-                const float* feature = scratch + (entry >> 1) * kBlock;
-#pragma GCC unroll 4
-                for (int v = 0; v < kVectors; ++v)
-                    sums[v] += with_sign(load(feature + v * kWidth<float>), entry & 1);
+        for (int64_t first = 0; first < by_hash.lists; first += 32) {
+            uint32_t low[32] = {}, high[32] = {};
+            const int64_t count = least<int64_t>(32, by_hash.lists - first);
+            for (int64_t h = 0; h < count; ++h) {
+                const uint64_t positive = list_signs(scratch, by_hash, first + h);
+                low[h] = static_cast<uint32_t>(positive);
+                high[h] = static_cast<uint32_t>(positive >> 32);
             }
-            uint64_t positive = 0;
-#pragma GCC unroll 4
-            for (int v = 0; v < kVectors; ++v)
-                positive |= static_cast<uint64_t>(positive_bits(sums[v])) << (v * kWidth<float>);
-            for (int64_t r = 0; r < rows; ++r)
-                words[r * stride + h / 32] |= static_cast<uint32_t>(positive >> r & 1) << (h % 32);
+            transpose_bits(low);
+            if (kBlock > 32) transpose_bits(high);
+            for (int64_t r = 0; r < rows; ++r) words[r * stride + first / 32] = r < 32 ? low[r] : high[r - 32];
         }
     }
 }

@@ -12,7 +12,10 @@ from hashfold.kernels.native import core
 
 @dataclass(frozen=True)
 class _Mixed(HashFamily):
-    """Codes that name a sample: 31 mixed bits each, a table's mixed down to `bucket_bits`."""
+    """Codes that name a sample, 31 bits each; all those of a table are mixed down to `bucket_bits` bits.
+
+    Rows that agree in no code still share a bucket by chance, 1 in 2^bucket_bits.
+    """
 
     bucket_bits: int = 14
 
@@ -46,13 +49,13 @@ class WeightedMinHash(_Mixed):
 class OnePermutationMinHash(_Mixed):
     """MinHash of the set of nonzeros in one pass: P[h(x) = h(y)] = |X and Y| / |X or Y|.
 
-    Each nonzero falls in one of num_hashes bins, the least of a bin is its code; an empty bin takes the
-    code of a full one. Values do not matter. With fewer nonzeros than hashes many codes are copies, so
-    tables agree or disagree together. Rows without nonzeros agree with each other. Cost: two mixes a
-    nonzero and O(num_hashes log num_hashes) to fill empty bins; no tables. Shrivastava & Li, "Densifying
-    one permutation hashing via rotation for fast near neighbor search", ICML 2014; Shrivastava, "Optimal
-    densification for fast and accurate minwise hashing", ICML 2017; Mai et al., "On densification for
-    minwise hashing", UAI 2019 (the filling used here).
+    Each nonzero falls in one of num_hashes bins; the last of a bin, in a random order, is its code; an
+    empty bin takes the code of a full one. Values do not matter. With fewer nonzeros than hashes many
+    codes are copies, so tables agree or disagree together. Rows without nonzeros agree with each other.
+    Cost: one mix a nonzero and O(num_hashes log num_hashes) to fill empty bins; no tables. Shrivastava &
+    Li, "Densifying one permutation hashing via rotation for fast near neighbor search", ICML 2014;
+    Shrivastava, "Optimal densification for fast and accurate minwise hashing", ICML 2017; Mai et al., "On
+    densification for minwise hashing", UAI 2019 (the filling used here).
     """
 
     name: ClassVar[str] = "doph"

@@ -146,9 +146,9 @@ def _doph(family: Any, x: Float32) -> npt.NDArray[Any]:
         features = np.flatnonzero(row)
         full: dict[int, int] = {}
         random = mix_at(family.seed, features)
-        for j in np.argsort(mix(random)):  # the largest of a bin is written last
-            bin_id = int(below(random[j : j + 1], family.num_hashes)[0])
-            full[bin_id] = int(mix(words(int(features[j]) << 32 | bin_id))[0] >> np.uint64(33))
+        bins = below(random, family.num_hashes)
+        for j in np.argsort(random):  # the largest of a bin is written last
+            full[int(bins[j])] = int(random[j] & np.uint64(0x7FFFFFFF))
         out[i] = densify(full, family.num_hashes, family.seed)
     return out
 
