@@ -17,6 +17,7 @@ import torch
 from train.small_model import (
     CONFIG,
     ModelWithTables,
+    Scripted,
     SmallModel,
     StopAt,
     Watcher,
@@ -104,6 +105,21 @@ def test_interrupted_again_and_again(data, valid, tmp_path):
     again = fit(model, data, valid, EARLY, checkpoints=plan, resume=True)
     assert_same_weights(weights(whole), weights(model))
     assert without_clocks(again.history) == without_clocks(result.history)
+
+
+def test_the_best_weights_outlive_the_interruption(data, tmp_path):
+    """Best after epoch 2, interrupted in epoch 3, worse ever after: epoch 2's weights come back."""
+    valid, plan = planted(rows=16, seed=2), Checkpoints(tmp_path / "c")
+    config = replace(CONFIG, epochs=8, patience=3)
+    first = Scripted(data, [0.25, 0.75])
+    first.y = valid.y
+    with pytest.raises(Interrupted):
+        fit(first, data, valid, config, callbacks=[StopAt(10, ctrl_c)], checkpoints=plan)
+    resumed = Scripted(data, [0.5, 0.5, 0.5])
+    resumed.y = valid.y
+    result = fit(resumed, data, valid, config, checkpoints=plan, resume=True)
+    assert (result.stopped, result.best_step, result.steps) == ("early_stopping", 8, 20)
+    assert resumed.count.item() == 8
 
 
 def test_interrupted_while_validating(data, valid, tmp_path):

@@ -9,7 +9,7 @@ import torch
 from train.small_model import (
     CONFIG,
     Data,
-    Report,
+    Scripted,
     SmallModel,
     Watcher,
     assert_same_weights,
@@ -32,31 +32,6 @@ def data():
 @pytest.fixture(scope="module")
 def valid():
     return planted(rows=50, seed=1)
-
-
-class Scripted(SmallModel):
-    """Its P@1 on the validation rows follows a script; its weights count the steps."""
-
-    def __init__(self, data, script):
-        super().__init__(data)
-        self.script, self.validations = script, 0
-        self.count = torch.nn.Parameter(torch.zeros(1), requires_grad=False)
-        self.y = None
-
-    def training_step(self, x, y, seed):
-        self.count += 1
-        return Report(1.0, len(x), super().training_step(x, y, seed).stats)
-
-    def top_k(self, x, k, lookup=False):
-        share = self.script[self.validations]
-        self.validations += 1
-        ids = np.tile(np.arange(k, dtype=np.int32), (len(x), 1))
-        for row in range(len(x)):
-            right, wrong = self.y[row][0], (self.y[row][0] + 1) % self.num_labels
-            first = right if row < share * len(x) else wrong
-            others = [i for i in range(self.num_labels) if i not in (right, wrong)]
-            ids[row] = [first, *others][:k]
-        return ids, np.zeros(ids.shape, np.float32)
 
 
 def scripted(data, script, **settings):
