@@ -93,6 +93,25 @@ def test_statistics_say_what_was_computed() -> None:
     assert np.isfinite(result.loss)
 
 
+@pytest.mark.parametrize("rebuild", ["fixed:10", "growing:4:1.5", "drift:0.01:2"])
+def test_training_rebuilds_the_index_by_its_schedule(rebuild: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = planted()
+    network = LookupNetwork(config(hard_negatives=3, index="lsh", rebuild=rebuild))
+    at: list[int] = []
+    rebuild_tables = network.output.rebuild
+
+    def noted() -> None:
+        at.append(network.steps)
+        rebuild_tables()
+
+    monkeypatch.setattr(network.output, "rebuild", noted)
+    for step in range(20):
+        network.training_step(x.take(range(32)), y.take(range(32)), seed=step)
+    # 0 is the first build, before the first lookup
+    expected = {"fixed:10": [0, 10, 20], "growing:4:1.5": [0, 4, 10, 19], "drift:0.01:2": list(range(0, 21, 2))}
+    assert at == expected[rebuild]
+
+
 def test_config_round_trip_and_refusals() -> None:
     assert NetworkConfig.from_dict(config().to_dict()) == config()
     with pytest.raises(InputError, match="known settings"):

@@ -137,6 +137,15 @@ def test_rebuild_is_the_only_thing_that_moves_the_tables() -> None:
     assert np.array_equal(np.sort(layer.candidates(x, NEURONS).ids), np.sort(before.ids))
 
 
+def test_loaded_weights_are_looked_up_anew() -> None:
+    layer, other = LSHLinear(WIDTH, NEURONS, bias=False), LSHLinear(WIDTH, NEURONS, bias=False)
+    x = torch.randn(BATCH, WIDTH)
+    expected = other.candidates(x, NEURONS)
+    assert not np.array_equal(layer.candidates(x, NEURONS).ids, expected.ids)
+    layer.load_state_dict(other.state_dict())
+    assert np.array_equal(layer.candidates(x, NEURONS).ids, expected.ids)
+
+
 @pytest.mark.parametrize("loss", [SampledSoftmaxLoss(), SampledSigmoidLoss()])
 def test_losses_shared_and_per_row_agree_with_dense(loss: SampledSoftmaxLoss | SampledSigmoidLoss) -> None:
     layer, _ = twins()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hashfold import checks
+from hashfold.index import DriftMeter, make_schedule
 from hashfold.nn import LSHLinear, SampledSigmoidLoss, SampledSoftmaxLoss, SparseLinear
 from hashfold.optim import RowAdam
 from hashfold.sparse import ActiveSet, CsrBatch, Float32, Int32, LookupStats, RaggedIds
@@ -26,10 +27,11 @@ class NetworkConfig:
     hidden: width of the hidden vector. loss: "softmax" (rows with few of many labels) or "sigmoid"
     (many labels a row). dropout: share of hidden units dropped in training. negatives: uniform negative
     labels a batch; 0 computes all labels. hard_negatives: labels looked up by each row's hidden vector
-    and added to the batch's active set. index, index_options: of the output layer. lr: Adam's peak
-    rate. input_std, output_std: of the initial weights. unit_hidden, label_norm: hidden vectors scaled
-    to length 1 and label vectors held to a length (0: free), which makes the layer easy to look up.
-    label_bias: labels have biases, started at their log prior.
+    and added to the batch's active set. index, index_options: of the output layer. rebuild: when
+    training rebuilds that index, see `hashfold.index.make_schedule`. lr: Adam's peak rate. input_std,
+    output_std: of the initial weights. unit_hidden, label_norm: hidden vectors scaled to length 1 and
+    label vectors held to a length (0: free), which makes the layer easy to look up. label_bias: labels
+    have biases, started at their log prior.
     """
 
     num_features: int
@@ -41,6 +43,7 @@ class NetworkConfig:
     hard_negatives: int = 0
     index: str = "exact"
     index_options: dict[str, Any] = field(default_factory=dict)
+    rebuild: str = "growing:100:1.5"
     lr: float = 5e-3
     input_std: float = 0.06
     output_std: float = 0.02
@@ -107,10 +110,14 @@ class LookupNetwork(nn.Module):
             generator=generator,
         )
         self.loss = LOSSES[config.loss]()
+        self.schedule = make_schedule(config.rebuild)
+        self.drift = DriftMeter(config.num_labels, seed=config.seed)
+        self.steps = 0
         self.optimizer = self._make_optimizer()
         if config.label_norm:
             with torch.no_grad():
                 self.output.weight.mul_(config.label_norm / self.output.weight.norm(dim=1, keepdim=True))
+        self.drift.mark(self.output.weight.detach().numpy())
 
     def _make_optimizer(self) -> RowAdam:
         others = [p for p in self.parameters() if p is not self.output.weight]
@@ -168,7 +175,19 @@ class LookupNetwork(nn.Module):
         logits.backward(grad)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        self._after_step()
         return StepResult(float(loss), len(x), active.stats)
+
+    def _after_step(self) -> None:
+        """Counts the step, and rebuilds the index when it is due: the one place where training does."""
+        self.steps += 1
+        if not self.config.hard_negatives or self.computes_all:
+            return
+        weight = self.output.weight.detach().numpy()
+        drift = self.drift.measure(weight) if self.schedule.needs_drift else None
+        if self.schedule.due(self.steps, drift):
+            self.output.rebuild()
+            self.drift.mark(weight)
 
     @torch.no_grad()
     def top_k(self, x: CsrBatch, k: int, lookup: bool = False, block_rows: int = 256) -> tuple[Int32, Float32]:

@@ -64,6 +64,7 @@ class LSHLinear(nn.Module):
             checks.fail("LSHLinear", f"index must be over {(out_features, in_features)} (items, width)", shape)
         self._built = False
         self._fused: RowOptimizer | None = None
+        self.register_load_state_dict_post_hook(_forget_tables)  # type: ignore[no-untyped-call]
         self.reset_parameters(generator)
 
     @torch.no_grad()
@@ -71,6 +72,7 @@ class LSHLinear(nn.Module):
         self.weight.normal_(0.0, self.init_std, generator=generator)
         if self.bias is not None:
             self.bias.zero_()
+        self._built = False
 
     def fuse_with(self, optimizer: RowOptimizer) -> None:
         """Called by `optimizer.fuse`: weight and bias move inside backward from now on."""
@@ -138,6 +140,12 @@ class LSHLinear(nn.Module):
     def extra_repr(self) -> str:
         bias, index = self.bias is not None, self.index.name
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={bias}, index={index}"
+
+
+def _forget_tables(layer: nn.Module, _: object) -> None:
+    """New weights: the tables are rebuilt at the next lookup."""
+    assert isinstance(layer, LSHLinear)
+    layer._built = False
 
 
 def _queries(x: Input) -> npt.NDArray[np.float32] | CsrBatch:

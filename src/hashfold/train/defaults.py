@@ -29,7 +29,7 @@ def choose(
     Raises: InputError for an unknown name or a value out of range.
     """
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
-    network = {"num_features": max(1, found.features), "num_labels": max(1, found.labels)}
+    network: dict[str, Any] = {"num_features": max(1, found.features), "num_labels": max(1, found.labels)}
     training: dict[str, Any] = {}
     reasons: list[str] = []
 
