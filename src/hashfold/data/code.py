@@ -60,17 +60,15 @@ class CodeVectorizer:
             ids = interner.encode(text[: len(text) - len(typed(text))])[-self.window :]
             rows.append(np.concatenate([np.zeros(self.window - len(ids), np.int32), ids])[::-1])
         contexts = np.stack(rows) if rows else np.zeros((0, self.window), np.int32)
-        return self.features(self.known(interner)[contexts])
+        return self.features([self.known(interner)[contexts]])
 
     def known(self, interner: Interner) -> Int32:
         """This vectorizer's token of each of the interner's."""
         return np.array([self._index.get(text, 0) for text in interner.texts], np.int32)
 
-    def features(self, contexts: Int32) -> CsrBatch:
-        """Rows of this vectorizer's tokens (rows, window), nearest first, as counts of features."""
-        parts = [
-            self._features(contexts[i : i + ROWS_AT_ONCE]) for i in range(0, max(1, len(contexts)), ROWS_AT_ONCE)
-        ]
+    def features(self, contexts: Iterable[Int32]) -> CsrBatch:
+        """Counts of features for parts of a whole: each this vectorizer's tokens (rows, window), nearest first."""
+        parts = [self._features(part) for part in contexts]
         lengths, indices, values = (np.concatenate(part) for part in zip(*parts, strict=True))
         indptr = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths, out=indptr[1:])
@@ -228,7 +226,8 @@ def _frequent(corpus: Corpus, minimum: int, limit: int) -> list[str]:
 
 def _dataset(corpus: Corpus, at: Int64, vectorizer: CodeVectorizer, labels: LabelVocabulary) -> Dataset:
     known = vectorizer.known(corpus.interner)
-    x = vectorizer.features(known[corpus.contexts(at, vectorizer.window)])
+    parts = (at[i : i + ROWS_AT_ONCE] for i in range(0, max(1, len(at)), ROWS_AT_ONCE))
+    x = vectorizer.features(known[corpus.contexts(part, vectorizer.window)] for part in parts)
     used, which = np.unique(corpus.tokens[at], return_inverse=True)
     coded, names = labels.encode([name] for name in corpus.interner.names(used))
     ids = coded.ids[which]
