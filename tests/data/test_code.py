@@ -146,6 +146,19 @@ def test_parts_are_apart_and_unseen_names_are_misses(tree):
     assert {name.split("_")[0] for name in unseen} == {"load", "name"}
 
 
+def test_the_context_of_a_files_first_name_ends_at_its_start(tree):
+    task = python_source([tree], test_fraction=0.0)
+    first = task.encode_context("import ").indices.tolist()
+    rows = [task.train.take([i]).x.indices.tolist() for i in range(len(task.train))]
+    assert rows.count(first) == 30
+
+
+def test_the_context_knows_no_token_of_test_files_only(tree):
+    task = python_source([tree], test_fraction=0.3, min_token_count=1)
+    of_train = {n for n in task.train.label_names if n.startswith("load_")}
+    assert {t for t in task.vectorizer.tokens if t.startswith("load_")} == of_train
+
+
 def test_a_context_is_what_the_training_row_was(tree):
     task = python_source([tree], test_fraction=0.0)
     source = (tree / "m0.py").read_text()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -58,3 +60,10 @@ def test_split_is_a_partition_drawn_by_the_seed():
     assert len(split_validation(data, 1.0)[0]) == 1
     with pytest.raises(InputError, match="at least 2 rows"):
         split_validation(data.take([0]))
+
+
+def test_data_and_metrics_import_neither_torch_nor_scikit_learn():
+    heavy = "{'torch', 'sklearn', 'pyarrow'}"
+    code = f"import sys, hashfold.data, hashfold.metrics; print(*{heavy} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == ""

@@ -39,6 +39,12 @@ def test_label_counts_follow_the_power_law():
     np.testing.assert_allclose(flat, 2000, rtol=0.15)
 
 
+def test_labels_of_a_row_are_mostly_of_one_cluster():
+    train, _ = synthetic(2000, 100, 400, labels_per_row=3, features_per_row=1, num_clusters=20, power=0.0)
+    same = [len(set(labels % 20)) == 1 for labels in map(train.y.__getitem__, range(2000)) if len(labels) == 2]
+    assert 0.75 < np.mean(same) < 0.9  # .8 drawn from the cluster, and 1 in 20 of the rest
+
+
 def nearest_neighbour_precision(noise: float) -> float:
     train, test = synthetic(2000, 2000, 100, test_rows=200, labels_per_row=1, noise=noise, seed=3)
     similarity = test.x.to_scipy() @ train.x.to_scipy().T

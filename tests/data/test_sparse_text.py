@@ -207,6 +207,8 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch):
     with pytest.raises(FileFormatError, match="No space left on device"):
         write_xmc(tmp_path / "a.txt", x, RaggedIds.from_lists([[0]], 1))
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(FileFormatError, match="No such file or directory"):
+        write_xmc(tmp_path / "none" / "a.txt", x, RaggedIds.from_lists([[0]], 1))
 
 
 def test_svmlight_multi_label_comments_and_query_ids(write):
