@@ -1,0 +1,80 @@
+"""The loop with the real network: it learns, and an interrupted run resumes in the same bits."""
+
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from train.small_model import CONFIG, StopAt, assert_same_weights, planted, weights, without_clocks
+
+from hashfold.errors import Interrupted
+from hashfold.model import LookupNetwork, NetworkConfig
+from hashfold.train import Checkpoints, fit
+
+EARLY = replace(CONFIG, epochs=4, patience=2)
+NETWORK = NetworkConfig(num_features=40, num_labels=12, hidden=8, lr=0.02)
+KINDS = {
+    "all labels": {"negatives": 0},
+    "uniform negatives": {"negatives": 4},
+    "sigmoid": {"negatives": 4, "loss": "sigmoid"},
+    "held to a norm": {"negatives": 4, "unit_hidden": True, "label_norm": 4.0, "label_bias": False},
+    "exact index": {"negatives": 3, "hard_negatives": 2},
+    "lsh": {"negatives": 3, "hard_negatives": 2, "index": "lsh"},
+    "clustered": {"negatives": 3, "hard_negatives": 2, "index": "clustered", "index_options": {"num_clusters": 4}},
+}
+
+TABLES_NOT_SAVED = pytest.mark.xfail(
+    strict=True, reason="LookupNetwork has no resume_state: its tables, built at an earlier step, are lost"
+)
+TABLES_STALE = pytest.mark.xfail(
+    strict=True, reason="LookupNetwork.load_state_dict leaves tables that were built from other weights"
+)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return planted(rows=120, features=40, labels=12)
+
+
+@pytest.fixture(scope="module")
+def valid():
+    return planted(rows=40, features=40, labels=12, seed=1)
+
+
+def test_it_learns(data, valid):
+    config = replace(CONFIG, epochs=20)
+    result = fit(LookupNetwork(replace(NETWORK, negatives=4)), data, valid, config)
+    assert result.metrics["P@1"] > 0.6
+    assert 0 < result.history[-1]["active_fraction"] <= 1
+
+
+@pytest.mark.parametrize("step", [3, 8, 13])
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(k, marks=TABLES_NOT_SAVED) if k in ("lsh", "clustered") else k for k in KINDS],
+)
+def test_interrupted_and_resumed_is_the_same_run(data, valid, tmp_path, kind, step):
+    config, plan = replace(NETWORK, **KINDS[kind]), Checkpoints(tmp_path / "c")
+    whole = LookupNetwork(config)
+    result = fit(whole, data, valid, EARLY)
+    stop = StopAt(step, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(Interrupted):
+        fit(LookupNetwork(config), data, valid, EARLY, callbacks=[stop], checkpoints=plan)
+    resumed = LookupNetwork(config)
+    again = fit(resumed, data, valid, EARLY, checkpoints=plan, resume=True)
+    assert_same_weights(weights(whole), weights(resumed))
+    assert without_clocks(again.history) == without_clocks(result.history)
+
+
+@TABLES_STALE
+def test_tables_follow_loaded_weights(data, valid):
+    """What early stopping rests on: after load_state_dict a lookup is that of the loaded weights."""
+    config = replace(NETWORK, **KINDS["clustered"], seed=3)
+    network, other = LookupNetwork(config), LookupNetwork(replace(config, seed=4))
+    network.top_k(valid.x, 3, lookup=True)
+    network.load_state_dict(other.state_dict())
+    for left, right in zip(
+        network.top_k(valid.x, 3, lookup=True), other.top_k(valid.x, 3, lookup=True), strict=True
+    ):
+        np.testing.assert_array_equal(left, right)
