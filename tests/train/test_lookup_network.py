@@ -27,9 +27,6 @@ KINDS = {
 TABLES_NOT_SAVED = pytest.mark.xfail(
     strict=True, reason="LookupNetwork has no resume_state: its tables, built at an earlier step, are lost"
 )
-TABLES_STALE = pytest.mark.xfail(
-    strict=True, reason="LookupNetwork.load_state_dict leaves tables that were built from other weights"
-)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +64,6 @@ def test_interrupted_and_resumed_is_the_same_run(data, valid, tmp_path, kind, st
     assert without_clocks(again.history) == without_clocks(result.history)
 
 
-@TABLES_STALE
 def test_tables_follow_loaded_weights(data, valid):
     """What early stopping rests on: after load_state_dict a lookup is that of the loaded weights."""
     config = replace(NETWORK, **KINDS["clustered"], seed=3)
