@@ -141,6 +141,11 @@ def test_rows_do_not_depend_on_threads():
     np.testing.assert_array_equal(sets[0].ids, sets[1].ids)
 
 
+def test_every_row_draws_its_own_fill():
+    active = select_rows(candidates_of([[]] * 20, 10**6), None, 10**6, 10, minimum=10, seed=5)
+    assert len(np.unique(active.ids)) > 195  # 200 draws from a million: a repeat is expected in 1 of 50 runs
+
+
 def test_all_active_covers_all():
     labels = RaggedIds.from_lists([[1, 3], []], 5)
     active = all_active(5, labels, 2)

@@ -92,6 +92,22 @@ def test_reservoir_is_a_uniform_sample():
     assert contents(other) != contents(tables)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_reservoir_samples_on_after_removals(seed):
+    """As long as nothing that was dropped would have to come back, updates equal a fresh build."""
+    buckets = np.ones((200, 1), np.int32)
+    buckets[:40] = 0  # bucket 0 is full, and has dropped nothing
+    tables = BucketTables(200, 1, 2, bucket_capacity=40, seed=seed)
+    tables.build(buckets)
+    leaving, arriving = np.arange(0, 40, 3, dtype=np.int32), np.arange(50, 170, dtype=np.int32)
+    for ids, to in ((leaving, 1), (arriving, 0)):
+        buckets[ids] = to
+        tables.update(ids, buckets[ids])
+    fresh = BucketTables(200, 1, 2, bucket_capacity=40, seed=seed)
+    fresh.build(buckets)
+    assert as_sets(tables)[0][0] == as_sets(fresh)[0][0]
+
+
 def test_reservoir_updates_keep_the_invariants():
     rng = np.random.default_rng(5)
     buckets = random_buckets(rng, 200, 3, 8)
