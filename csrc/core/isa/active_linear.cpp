@@ -8,7 +8,7 @@ namespace {
 // Below this batch the transposed panel of a tile costs more than it saves.
 constexpr int64_t kSmallBatch = 4;
 // Input columns summed in one go: a panel of this depth stays in the first-level cache.
-constexpr int64_t kDepth = 256;
+constexpr int64_t kDepth = 128;
 
 // The scratch: a panel (max(batch, kActiveTile, kDepth) x kTileCols), a tile of gradients
 // (batch x kActiveTile), and a tile of weight gradients (kActiveTile x in).
@@ -40,6 +40,18 @@ void forward_small(Matrix<const T> x, Matrix<const T> weight, const T* bias, Act
     }
 }
 
+// panel (depth x kTileCols) = the transposed columns [from, from + depth) of `valid` active rows, zeros
+// beyond them.
+template <class T>
+HF_INLINE void pack(Matrix<const T> weight, ActiveIds active, int64_t begin, int64_t valid, int64_t from,
+                    int64_t depth, T* panel) {
+    constexpr int64_t cols = kTileCols<T>;
+    const T* rows[cols];
+    for (int64_t j = 0; j < cols; ++j) rows[j] = weight.row(active[begin + least(j, valid - 1)]) + from;
+    for (int64_t k = 0; k < depth; ++k)
+        for (int64_t j = 0; j < cols; ++j) panel[k * cols + j] = j < valid ? rows[j][k] : T(0);
+}
+
 template <class T>
 void forward(Matrix<const T> x, Matrix<const T> weight, const T* bias, ActiveIds active, Matrix<T> logits,
              T* scratch, int64_t begin, int64_t end) {
@@ -52,10 +64,7 @@ void forward(Matrix<const T> x, Matrix<const T> weight, const T* bias, ActiveIds
             prefetch_bytes(weight.row(active[i + cols + j]), weight.cols * sizeof(T));
         for (int64_t from = 0; from < x.cols; from += kDepth) {
             const int64_t depth = least(kDepth, x.cols - from);
-            for (int64_t j = 0; j < cols; ++j) {
-                const T* row = j < valid ? weight.row(active[i + j]) + from : nullptr;
-                for (int64_t k = 0; k < depth; ++k) panel[k * cols + j] = row ? row[k] : T(0);
-            }
+            pack(weight, active, i, valid, from, depth, panel);
             column_of_tiles(
                 Strided<T>{x.data + from, x.cols, 1}, x.rows, [&](int64_t k) { return panel + k * cols; }, depth,
                 logits.data + i, logits.cols, valid, from > 0);

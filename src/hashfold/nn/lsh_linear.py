@@ -15,7 +15,7 @@ from hashfold import checks, functional
 from hashfold.index import Candidates, NeuronIndex, all_active, make_index, select_rows, select_shared
 from hashfold.index.select import Fill
 from hashfold.nn.active import ActiveValues
-from hashfold.optim import RowOptimizer
+from hashfold.functional import RowUpdater
 from hashfold.sparse import ActiveSet, CsrBatch, RaggedIds
 
 Input: TypeAlias = Tensor | CsrBatch | ActiveValues
@@ -63,7 +63,7 @@ class LSHLinear(nn.Module):
             shape = (self.index.num_items, self.index.dim)
             checks.fail("LSHLinear", f"index must be over {(out_features, in_features)} (items, width)", shape)
         self._built = False
-        self._fused: RowOptimizer | None = None
+        self._fused: RowUpdater | None = None
         self.register_load_state_dict_post_hook(_forget_tables)  # type: ignore[no-untyped-call]
         self.reset_parameters(generator)
 
@@ -74,7 +74,7 @@ class LSHLinear(nn.Module):
             self.bias.zero_()
         self._built = False
 
-    def fuse_with(self, optimizer: RowOptimizer) -> None:
+    def fuse_with(self, optimizer: RowUpdater) -> None:
         """Called by `optimizer.fuse`: weight and bias move inside backward from now on."""
         for parameter in self.parameters():
             if not optimizer.owns(parameter):

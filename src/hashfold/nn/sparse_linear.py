@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hashfold import checks, functional
 from hashfold.nn.active import ActiveValues
-from hashfold.optim import RowOptimizer
+from hashfold.functional import RowUpdater
 from hashfold.sparse import CsrBatch
 
 
@@ -38,7 +38,7 @@ class SparseLinear(nn.Module):
         self.init_std = 1.0 / math.sqrt(out_features) if init_std is None else init_std
         self.weight = nn.Parameter(torch.empty(in_features, out_features))
         self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
-        self._fused: RowOptimizer | None = None
+        self._fused: RowUpdater | None = None
         self.reset_parameters(generator)
 
     @torch.no_grad()
@@ -47,7 +47,7 @@ class SparseLinear(nn.Module):
         if self.bias is not None:
             self.bias.zero_()
 
-    def fuse_with(self, optimizer: RowOptimizer) -> None:
+    def fuse_with(self, optimizer: RowUpdater) -> None:
         """Called by `optimizer.fuse`: the weight moves inside backward from now on."""
         if not optimizer.owns(self.weight):
             checks.fail("SparseLinear", "the optimizer must own this layer's weight", "another optimizer")
