@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from hashfold import checks, functional
+from hashfold.functional import RowUpdater
 from hashfold.index import Candidates, NeuronIndex, all_active, make_index, select_rows, select_shared
 from hashfold.index.select import Fill
 from hashfold.nn.active import ActiveValues
-from hashfold.functional import RowUpdater
 from hashfold.sparse import ActiveSet, CsrBatch, RaggedIds
 
 Input: TypeAlias = Tensor | CsrBatch | ActiveValues

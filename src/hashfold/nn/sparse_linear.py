@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from hashfold import checks, functional
-from hashfold.nn.active import ActiveValues
 from hashfold.functional import RowUpdater
+from hashfold.nn.active import ActiveValues
 from hashfold.sparse import CsrBatch
 
 
