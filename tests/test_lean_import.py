@@ -24,7 +24,7 @@ except SystemExit as done:
 """
 
 
-COMMANDS = ("doctor",)
+COMMANDS = ("train", "eval", "predict", "demo", "doctor")
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,25 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_MODULES = ("checks", "errors", "kernels")
+_MODULES = (
+    *("checks", "data", "errors", "functional", "hashing", "index", "io", "kernels"),
+    *("metrics", "model", "nn", "optim", "sparse", "train"),
+)
 _HOME_OF = {
     "ActiveSet": "hashfold.sparse",
     "CsrBatch": "hashfold.sparse",
+    "HashfoldClassifier": "hashfold.estimators",
     "HashfoldError": "hashfold.errors",
+    "HashfoldModel": "hashfold.model",
     "InputError": "hashfold.errors",
+    "LSHLinear": "hashfold.nn",
     "RaggedIds": "hashfold.sparse",
+    "RowAdagrad": "hashfold.optim",
+    "RowAdam": "hashfold.optim",
+    "RowSGD": "hashfold.optim",
+    "SampledSigmoidLoss": "hashfold.nn",
+    "SampledSoftmaxLoss": "hashfold.nn",
+    "SparseLinear": "hashfold.nn",
 }
 
 __all__ = [*_HOME_OF]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from hashfold.cli.app import Hashfold
+from hashfold.cli.demo import demo
 from hashfold.cli.doctor import doctor
+from hashfold.cli.evaluate import evaluate
+from hashfold.cli.predict import predict
+from hashfold.cli.train import train
 
 hashfold = Hashfold(
     "hashfold",
-    commands=[doctor],
+    commands=[train, evaluate, predict, demo, doctor],
     help="Train networks whose layers look their neurons up by hashing, and predict with them.",
 )
 

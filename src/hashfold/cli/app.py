@@ -104,12 +104,12 @@ def explain(error: Exception) -> tuple[int, str]:
     """The exit code and the one line for whatever went wrong."""
     if isinstance(error, InterruptedByUserError):
         return INTERRUPTED, str(error)
-    if isinstance(error, Interrupted):
-        return 128 + error.signal_number, str(error)
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         hint = f" See '{context.command_path} --help'." if context is not None else ""
         return USER_FAULT, error.format_message() + hint
+    if isinstance(error, Interrupted):
+        return 128 + error.signal_number, str(error)
     if isinstance(error, HashfoldError):
         return USER_FAULT, str(error)
     if isinstance(error, OSError) and error.errno in _REFUSALS:

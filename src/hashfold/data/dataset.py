@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ class Dataset:
 
     `label_names` and `feature_names`, where the source has them, are indexed by id. `vectorizer` is
     what turned text or code into x (a `TextVectorizer` or a `CodeVectorizer`), to be stored with the
-    model; None if the source had features.
+    model; None if the source had features. `reading`: the options with which `read` reads another file
+    the same way.
     """
 
     x: CsrBatch
@@ -26,6 +27,7 @@ class Dataset:
     label_names: list[str] | None = None
     feature_names: list[str] | None = None
     vectorizer: Any = None
+    reading: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ def read(
     min_df: int = 2,
     max_features: int | None = None,
     nfkd: bool = False,
+    label_required: bool = True,
 ) -> Dataset:
     """Reads a data set: training data as it comes, other data to fit a model's features and labels.
 
@@ -87,6 +89,7 @@ def read(
             `num_labels`: they count as misses. In svmlight files it is applied where its names are numbers.
         num_features, num_labels: the widths of a model, for files of ids.
         one_based: whether svmlight's feature indices count from 1; None: see `read_svmlight`.
+        label_required: a table without the `label_column` is refused; else its rows have no labels.
 
     Raises:
         FileFormatError: the file cannot be used; names file and line.
@@ -103,13 +106,28 @@ def read(
             data = read_xmc(source, num_features=num_features, num_labels=wanted)
         else:
             data = read_svmlight(source, num_features=num_features, num_labels=wanted, one_based=one_based)
-        return _named(data, label_vocabulary, by_name=format == "svmlight")
+        named = _named(data, label_vocabulary, by_name=format == "svmlight")
+        return replace(named, reading={"format": format, **data.reading})
     if format == "python":
-        return read_python(source, vectorizer=vectorizer, label_vocabulary=label_vocabulary)
+        data = read_python(source, vectorizer=vectorizer, label_vocabulary=label_vocabulary)
+        return replace(data, reading={"format": format})
     text = [text_columns] if isinstance(text_columns, str) else text_columns
-    table = Table(source, format, Columns(text, label_column, label_separator, label_key))
+    table = Table(source, format, Columns(text, label_column, label_separator, label_key, label_required))
     with closing(table.texts()) as texts:
-        return _from_texts(table, texts, vectorizer, label_vocabulary, min_df, max_features, nfkd)
+        data = _from_texts(table, texts, vectorizer, label_vocabulary, min_df, max_features, nfkd)
+    return replace(data, reading={"format": format, **_options(table.found)})
+
+
+def _options(columns: Columns) -> dict[str, Any]:
+    """The options of `read` that name these columns: plain values for a model's configuration."""
+    key = columns.label_key
+    options = {
+        "text_columns": None if columns.text is None else list(columns.text),
+        "label_column": columns.label,
+        "label_separator": columns.label_separator,
+        "label_key": key if key is None or isinstance(key, str) else list(key),
+    }
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _from_texts(

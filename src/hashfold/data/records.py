@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +28,26 @@ class Columns:
     label: str | None = None
     label_separator: str | None = None
     label_key: str | Sequence[str] | None = None
+    label_required: bool = True
 
 
 class Table:
-    """The rows of one file: iterate `texts()` once; `labels` is complete after that."""
+    """The rows of one file: iterate `texts()` once; `labels` and `found` are complete after that.
+
+    `found`: the columns as given, or as found by name.
+    """
 
     def __init__(self, source: Source, format: str, columns: Columns) -> None:
         self._name, self._columns = source_name(source), columns
         self._records = RECORDS[format]
         self._source = source
         self.labels: list[list[str]] = []
+        self.found = columns
 
     def texts(self) -> Generator[str]:
         text_names: Sequence[str] | None = self._columns.text
         label_name = self._columns.label
-        label_found = label_name is None
+        label_found = label_name is None or not self._columns.label_required
         with closing(self._records(self._source)) as records:
             for line, record in records:
                 if label_name is None:
@@ -56,6 +61,7 @@ class Table:
                 yield " ".join(filter(None, (_text(record.get(name)) for name in text_names)))
         if not label_found and self.labels:
             self._missing(None, "label", [str(label_name)], record)
+        self.found = replace(self._columns, text=text_names, label=label_name or None)
 
     def _missing(self, line: int | None, what: str, names: Sequence[str], record: dict[str, Any]) -> None:
         raise FileFormatError(

@@ -73,7 +73,7 @@ def read_svmlight(
     labels, names = _numbered(labels)
     found = len(names) if names else (int(labels.max()) + 1 if labels.size else 0)
     data = _dataset((indptr, indices - base, values, label_indptr, labels), width, max(found, num_labels or 0))
-    return Dataset(data.x, data.y, label_names=names)
+    return Dataset(data.x, data.y, label_names=names, reading={"one_based": one_based})
 
 
 def write_xmc(path: str | Path, x: CsrBatch, y: RaggedIds) -> None:

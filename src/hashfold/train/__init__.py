@@ -6,6 +6,7 @@ from hashfold.train.config import Checkpoints, TrainConfig
 from hashfold.train.defaults import choose
 from hashfold.train.loader import Batch, Loader
 from hashfold.train.loop import fit
+from hashfold.train.pipeline import fit_model
 from hashfold.train.progress import PlainLog, ProgressBar, progress
 from hashfold.train.protocol import Examples, Resumable, Step, Trainable
 from hashfold.train.schedule import lr_factor, step_seed
@@ -30,6 +31,7 @@ __all__ = [
     "Trainable",
     "choose",
     "fit",
+    "fit_model",
     "lr_factor",
     "progress",
     "remove_checkpoint",

@@ -1,0 +1,1 @@
+"""Demonstrations that run offline in a minute, each a function that returns what it measured."""

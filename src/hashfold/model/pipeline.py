@@ -1,0 +1,230 @@
+"""A trained model, whole: how its input is read and weighted, the network, the names of its labels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from hashfold import checks
+from hashfold.data import (
+    CodeVectorizer,
+    Dataset,
+    LabelVocabulary,
+    TextVectorizer,
+    TfIdf,
+    guess_format,
+    read,
+    vectorizer_from_state,
+)
+from hashfold.data.streams import Source, source_name
+from hashfold.errors import InputError, ModelFolderError
+from hashfold.io import ModelFolder, check_shapes, load_model_folder, save_model_folder
+from hashfold.metrics import evaluate, propensities
+from hashfold.model.network import LookupNetwork, NetworkConfig
+from hashfold.model.targets import Targets
+from hashfold.sparse import CsrBatch, Float32, Int32, Int64
+
+_INPUT, _COUNTS = "input.safetensors", "label_counts.safetensors"
+_IDF, _VECTORIZER = "idf.", "vectorizer."
+
+_FORMATS = {
+    type(None): ("svmlight", "xmc"),
+    TextVectorizer: ("csv", "jsonl", "parquet", "tsv"),
+    CodeVectorizer: ("python",),
+}
+
+Rows = CsrBatch | Sequence[str]
+"""What can be predicted: sparse rows as in training, before weighting; or texts, if there is a vectorizer."""
+
+
+@dataclass
+class HashfoldModel:
+    """Rows or texts in, ranked labels out.
+
+    weighting: of the input, fitted on the training rows. vectorizer: turns texts into counts; None for a
+    model of sparse rows. targets: what labels look like. label_counts: (num_labels,) int64, training rows
+    of each label; num_rows of them in all. reading: the options with which the training file was read.
+    data, training, metrics: facts for the model card. params: the estimator's arguments, if one made it.
+    """
+
+    network: LookupNetwork
+    weighting: TfIdf
+    targets: Targets
+    label_counts: Int64
+    num_rows: int
+    vectorizer: Any = None
+    reading: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_features(self) -> int:
+        return self.network.config.num_features
+
+    @property
+    def num_labels(self) -> int:
+        return self.network.config.num_labels
+
+    @property
+    def takes_texts(self) -> bool:
+        return self.vectorizer is not None
+
+    def read(self, source: Source, *, labels: bool = True, **reading: Any) -> Dataset:
+        """Reads rows to predict or to score, the way the training file was read but for `reading`.
+
+        labels: whether the rows must have them. Raises FileFormatError, InputError (see `hashfold.data.read`).
+        """
+        format = reading.get("format") or guess_format(source)
+        known = _FORMATS[type(self.vectorizer)]
+        if format not in known:
+            expected = (
+                f"rows must be in a format like that of the file the model was trained on: {', '.join(known)}"
+            )
+            checks.fail(source_name(source), expected, format)
+        names = self.targets.text_names()
+        options = {name: value for name, value in self.reading.items() if name != "format"}
+        return read(
+            source,
+            **{**options, **reading, "format": format},
+            label_required=labels,
+            vectorizer=self.vectorizer,
+            label_vocabulary=LabelVocabulary(names) if names is not None else None,
+            num_features=self.num_features,
+            num_labels=self.num_labels,
+        )
+
+    def encode(self, rows: Rows) -> CsrBatch:
+        """The network's input. Raises InputError: texts without a vectorizer, another number of features."""
+        if not isinstance(rows, CsrBatch):
+            if self.vectorizer is None:
+                checks.fail("predict", "this model takes sparse rows", "texts", "train it on texts")
+            rows = cast(CsrBatch, self.vectorizer.transform(rows))
+        return self.weighting.transform(rows)
+
+    def top_k(self, rows: Rows, k: int = 5, *, lookup: bool = False) -> tuple[Int32, Float32]:
+        """The k best label ids of each row and their scores (logits), best first: (rows, k) each.
+
+        lookup: score only the labels that the index finds; rows with fewer than k end in id -1, score
+        -inf. Otherwise all labels are scored.
+        """
+        k = checks.integer("top_k", "k", k, low=1)
+        return self.network.top_k(self.encode(rows), min(k, self.num_labels), lookup)
+
+    def evaluate(
+        self, dataset: Dataset, ks: Sequence[int] = (1, 2, 3, 4, 5), *, lookup: bool = False
+    ) -> dict[str, Any]:
+        """Ranking metrics on rows with known labels, and what predicting cost.
+
+        Keys: `P@k`, `nDCG@k`, `R@k`, `PSP@k`, `PSnDCG@k` for each k, shares in [0, 1]; `rows`, `seconds`,
+        `ms_per_row` (wall time of predicting, reading excluded).
+        """
+        if not len(dataset):
+            checks.fail("evaluate", "there must be rows to predict", "none")
+        start = time.perf_counter()
+        ids, _ = self.top_k(dataset.x, max(ks), lookup=lookup)
+        seconds = time.perf_counter() - start
+        if ids.shape[1] < max(ks):  # fewer labels than the largest k
+            ids = np.pad(ids, ((0, 0), (0, max(ks) - ids.shape[1])), constant_values=-1)
+        scored = evaluate(ids, dataset.y, self.propensities(dataset.num_labels), ks)
+        return {**scored, "rows": len(dataset), "seconds": seconds, "ms_per_row": 1e3 * seconds / len(dataset)}
+
+    def propensities(self, num_labels: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Of each label; labels beyond those of training count as never seen."""
+        counts = np.zeros(max(num_labels, self.num_labels), np.int64)
+        counts[: self.num_labels] = self.label_counts
+        return propensities(counts, self.num_rows)
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Writes the model folder, whole or not at all. Raises as `hashfold.io.save_model_folder`."""
+        weighting, arrays = self.weighting.to_state()
+        tensors = {_IDF + name: array for name, array in arrays.items()}
+        extra: dict[str, Any] = {_COUNTS: {"label_counts": self.label_counts}}
+        vectorizer = None
+        if self.vectorizer is not None:
+            vectorizer, arrays = self.vectorizer.to_state()
+            tensors |= {_VECTORIZER + name: array for name, array in arrays.items()}
+        config = {
+            "network": self.network.config.to_dict(),
+            "input": {"weighting": weighting, "vectorizer": vectorizer, "reading": self.reading},
+            "targets": self.targets.to_dict(),
+            "data": {"rows": self.num_rows, **self.data},
+            "training": self.training,
+            "metrics": self.metrics,
+            "params": self.params,
+        }
+        extra |= {_INPUT: tensors} if tensors else {}
+        names = self.targets.text_names()
+        return save_model_folder(path, config, self.network.state_dict(), names, extra=extra, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | Path) -> HashfoldModel:
+        """Loads a model folder. Raises ModelFolderError: damaged, newer, of another kind."""
+        folder = load_model_folder(path)
+        try:
+            return cls._from_folder(folder)
+        except ModelFolderError:
+            raise
+        except (InputError, KeyError, TypeError, ValueError) as cause:
+            why = f"lacks {cause}" if isinstance(cause, KeyError) else str(cause).rstrip(".")
+            raise ModelFolderError(
+                folder.path / "config.json", f"does not describe a model ({why}); train it again."
+            ) from cause
+
+    @classmethod
+    def _from_folder(cls, folder: ModelFolder) -> HashfoldModel:
+        config = folder.config
+        network = LookupNetwork(NetworkConfig.from_dict(config["network"]))
+        shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+        check_shapes(folder.path, folder.tensors, shapes)
+        network.load_state_dict({name: torch.from_numpy(array) for name, array in folder.tensors.items()})
+        arrays = _arrays(folder, _INPUT) if _INPUT in folder.extra else {}
+        inputs = config["input"]
+        vectorizer = None
+        if inputs["vectorizer"] is not None:
+            vectorizer = vectorizer_from_state(inputs["vectorizer"], _part(arrays, _VECTORIZER))
+        model = cls(
+            network,
+            TfIdf.from_state(inputs["weighting"], _part(arrays, _IDF)),
+            Targets.from_dict(config["targets"], folder.labels),
+            np.asarray(_arrays(folder, _COUNTS)["label_counts"], np.int64),
+            int(config["data"]["rows"]),
+            vectorizer=vectorizer,
+            reading=dict(inputs["reading"]),
+            data=dict(config["data"]),
+            training=dict(config["training"]),
+            metrics=dict(config["metrics"]),
+            params=dict(config["params"]),
+        )
+        model.check(folder.path)
+        return model
+
+    def check(self, path: Path) -> None:
+        """The parts fit each other. Raises ModelFolderError."""
+        for what, got, wanted in (
+            ("weighting", self.weighting.num_features, self.num_features),
+            ("labels", self.targets.num_labels, self.num_labels),
+            ("label_counts", len(self.label_counts), self.num_labels),
+        ):
+            if got != wanted:
+                raise ModelFolderError(
+                    path, f"{what} must match the network ({wanted}); got {got}; train it again."
+                )
+
+
+def _arrays(folder: ModelFolder, name: str) -> Mapping[str, Any]:
+    arrays = folder.extra.get(name)
+    if not isinstance(arrays, dict):
+        raise ModelFolderError(folder.path, f"has no {name}; the folder is incomplete.")
+    return arrays
+
+
+def _part(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,75 @@
+"""From a data set to a trained model: weighting, settings chosen from the data, network, loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from hashfold import checks
+from hashfold.data import Dataset, TfIdf, drop_unusable, label_counts, statistics
+from hashfold.model import HashfoldModel, LookupNetwork
+from hashfold.model.defaults import choose
+from hashfold.model.targets import Targets
+from hashfold.train.callbacks import Callback
+from hashfold.train.config import Checkpoints, TrainConfig
+from hashfold.train.loop import fit
+from hashfold.train.state import TrainResult
+
+
+def fit_model(
+    train: Dataset,
+    valid: Dataset | None = None,
+    *,
+    targets: Targets | None = None,
+    weighting: str = "auto",
+    overrides: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
+    checkpoints: Checkpoints | None = None,
+    resume: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[HashfoldModel, TrainResult]:
+    """Trains a `HashfoldModel`; rows without labels or features are left out.
+
+    train, valid: rows before weighting; `valid` read to fit `train`'s features and labels. targets: what
+    labels look like to the user; by default the data set's names, any number a row. overrides: settings
+    that shall not be chosen from the data, by name (see `model.defaults.choose`). say: told, line by line,
+    what was found and chosen.
+
+    Raises InputError (no usable rows, settings, data), and what `train.fit` raises.
+    """
+    rows = len(train)
+    train, dropped = drop_unusable(train)
+    if not len(train):
+        found = f"{rows} rows, {dropped.without_labels} of them without labels"
+        checks.fail(
+            "train", "training needs rows with labels and features", found, "check the file and its columns"
+        )
+    if dropped.total:
+        say(f"left out: {dropped.without_labels} rows without labels, {dropped.without_features} without features")
+    facts = statistics(train)
+    settings = choose(facts, overrides or {})
+    config = TrainConfig.from_dict(settings.training)
+    for reason in settings.reasons:
+        say(reason)
+    input_weighting = TfIdf.fit(train.x, weighting)
+    counts = label_counts(train.y)
+    network = LookupNetwork(settings.network)
+    network.set_label_prior(counts, len(train))
+    weighted = replace(train, x=input_weighting.transform(train.x))
+    held_out = None if valid is None else replace(valid, x=input_weighting.transform(valid.x))
+    result = fit(network, weighted, held_out, config, callbacks=callbacks, checkpoints=checkpoints, resume=resume)
+    names = train.label_names
+    model = HashfoldModel(
+        network,
+        input_weighting,
+        targets or Targets("lists", train.num_labels, None if names is None else tuple(names)),
+        counts,
+        len(train),
+        vectorizer=train.vectorizer,
+        reading=train.reading,
+        data=facts.to_dict(),
+        training={**config.to_dict(), "seconds": result.seconds, "stopped": result.stopped},
+        metrics=result.metrics,
+    )
+    return model, result

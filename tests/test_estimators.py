@@ -1,0 +1,172 @@
+"""HashfoldClassifier: every form of X and y, scikit-learn's tools, files."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from cli.helpers import WORDS, write_texts, write_xmc
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.validation import NotFittedError
+
+from hashfold import HashfoldClassifier
+from hashfold.errors import InputError
+
+SMALL: dict[str, Any] = {"hidden": 32, "epochs": 20, "batch_size": 8, "lr": 0.02}
+
+TEXTS = [f"{extra} {word} {more}" for word in WORDS[:4] for extra, more in zip("abcde", "fghij", strict=True)]
+CLASSES = [word for word in WORDS[:4] for _ in range(5)]
+LISTS = [[word, "all"] for word in CLASSES]
+
+
+def counts() -> sp.csr_matrix:
+    columns = [WORDS.index(word) for word in CLASSES]
+    return sp.csr_matrix((np.full(20, 2.0), (np.arange(20), columns)), shape=(20, 6))
+
+
+def indicator() -> sp.csr_matrix:
+    columns = [WORDS.index(word) for word in CLASSES]
+    return sp.csr_matrix((np.ones(20), (np.arange(20), columns)), shape=(20, 4))
+
+
+@pytest.mark.parametrize("X", [TEXTS, counts(), counts().toarray()], ids=["texts", "sparse", "dense"])
+@pytest.mark.parametrize("y", [CLASSES, np.array(CLASSES), LISTS, indicator(), indicator().toarray().astype(int)])
+def test_every_form_of_x_and_y(X: Any, y: Any) -> None:
+    model = HashfoldClassifier(**SMALL).fit(X, y)
+    predicted = model.predict(X)
+    assert model.score(X, y) == 1.0
+    if y is LISTS:
+        assert [sorted(row) for row in predicted] == [sorted(row) for row in LISTS]
+    elif sp.issparse(predicted):
+        assert (predicted.toarray() == indicator().toarray()).all()
+    else:
+        assert predicted.tolist() == CLASSES
+        assert isinstance(predicted, np.ndarray)
+
+
+def test_top_k_gives_labels_as_they_were_written() -> None:
+    model = HashfoldClassifier(**SMALL).fit(TEXTS, CLASSES)
+    labels, scores = model.top_k(TEXTS, k=2)
+    assert labels.shape == scores.shape == (20, 2)
+    assert labels[:, 0].tolist() == CLASSES
+    assert (scores[:, 0] > scores[:, 1]).all()
+    numbers = [10 * WORDS.index(word) for word in CLASSES]
+    labels, _ = HashfoldClassifier(**SMALL).fit(TEXTS, numbers).top_k(TEXTS, k=9)
+    assert labels.shape == (20, 4)
+    assert labels[:, 0].tolist() == numbers
+
+
+def test_lookup_finds_what_exact_finds() -> None:
+    model = HashfoldClassifier(**SMALL).fit(TEXTS, CLASSES)
+    assert model.top_k(TEXTS, k=1, lookup=True)[0][:, 0].tolist() == CLASSES
+
+
+def test_scores_of_all_labels() -> None:
+    model = HashfoldClassifier(**SMALL).fit(TEXTS, CLASSES)
+    scores = model.decision_function(TEXTS)
+    assert scores.shape == (20, 4)
+    assert model.classes_[scores.argmax(1)].tolist() == CLASSES
+
+
+def test_digits() -> None:
+    x, y = load_digits(return_X_y=True)
+    x_train, x_test, y_train, y_test = train_test_split(x, y, random_state=0)
+    model = HashfoldClassifier(seed=1).fit(x_train, y_train)
+    assert model.score(x_test, y_test) > 0.95
+    assert (model.predict(x_test) == y_test).mean() == pytest.approx(model.score(x_test, y_test))
+
+
+def test_inside_a_pipeline() -> None:
+    model = make_pipeline(TfidfVectorizer(), HashfoldClassifier(**SMALL)).fit(TEXTS, CLASSES)
+    assert model.predict(TEXTS).tolist() == CLASSES
+    assert model.score(TEXTS, CLASSES) == 1.0
+
+
+def test_clone_and_search() -> None:
+    model = HashfoldClassifier(**SMALL)
+    assert clone(model).get_params() == model.get_params()
+    assert "hidden=32" in repr(model)
+    search = GridSearchCV(model, {"lr": [1e-5, 0.02]}, cv=2).fit(counts(), CLASSES)
+    assert search.best_params_ == {"lr": 0.02}
+
+
+def test_same_seed_same_model_and_other_seed_another() -> None:
+    fitted = [HashfoldClassifier(**SMALL, seed=seed, threads=1).fit(TEXTS, CLASSES) for seed in (1, 1, 2)]
+    scores = [model.decision_function(TEXTS) for model in fitted]
+    assert (scores[0] == scores[1]).all()
+    assert (scores[0] != scores[2]).any()
+
+
+def test_validation_and_early_stopping() -> None:
+    model = HashfoldClassifier(**SMALL | {"epochs": 50}, patience=2)
+    model.fit(TEXTS, CLASSES, valid=(TEXTS, CLASSES))
+    assert "P@1" in model.history_[0]
+    assert len(model.history_) < 50
+    with pytest.raises(InputError, match="held-out"):
+        model.fit(TEXTS, CLASSES)
+
+
+@pytest.mark.parametrize("y", [CLASSES, LISTS, indicator(), [3 * i % 4 for i in range(20)]])
+def test_saved_and_loaded(y: Any, tmp_path: Path) -> None:
+    model = HashfoldClassifier(**SMALL).fit(TEXTS, y)
+    model.save(tmp_path / "m")
+    again = HashfoldClassifier.load(tmp_path / "m")
+    assert again.get_params() == model.get_params()
+    before, after = model.top_k(TEXTS, 3), again.top_k(TEXTS, 3)
+    assert (before[0] == after[0]).all()
+    assert (before[1] == after[1]).all()
+    assert type(again.predict(TEXTS)) is type(model.predict(TEXTS))
+    assert again.classes_.dtype == model.classes_.dtype
+
+
+def test_a_file_holds_its_labels(tmp_path: Path) -> None:
+    train, valid = write_xmc(tmp_path / "t.txt"), write_xmc(tmp_path / "v.txt", 50, 1)
+    model = HashfoldClassifier(**SMALL).fit(train, valid=str(valid))
+    assert model.history_[-1]["P@1"] > 0.9
+    labels, _ = model.top_k(valid, 1)
+    assert labels.shape == (50, 1)
+    texts = HashfoldClassifier(**SMALL).fit(write_texts(tmp_path / "t.csv"))
+    assert texts.predict(["an eagle"]) == [["about-eagle"]]
+    with pytest.raises(InputError, match="which holds the labels"):
+        model.fit(train, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "words"),
+    [
+        (counts(), CLASSES[:-1], "each of the 20 rows"),
+        (counts(), None, "y must hold the labels"),
+        (np.full((20, 2), np.nan), CLASSES, "finite"),
+        (np.zeros((20, 2)), CLASSES, "labels and features"),
+        (np.ones(20), CLASSES, "2-D"),
+        (TEXTS, [[] for _ in TEXTS], "labels"),
+        ("nowhere.txt", None, "nowhere.txt"),
+    ],
+)
+def test_unusable_input(X: Any, y: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        HashfoldClassifier(**SMALL).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("hidden", 0), ("lr", -1.0), ("loss", "hinge"), ("epochs", 0), ("index", "no")]
+)
+def test_unusable_settings(setting: str, value: Any) -> None:
+    with pytest.raises(InputError, match=setting):
+        HashfoldClassifier(**{setting: value}).fit(TEXTS, CLASSES)
+
+
+def test_unusable_rows_to_predict() -> None:
+    model = HashfoldClassifier(**SMALL)
+    with pytest.raises(NotFittedError):
+        model.predict(TEXTS)
+    model.fit(counts(), CLASSES)
+    with pytest.raises(InputError, match="sparse rows"):
+        model.predict(TEXTS)
+    with pytest.raises(InputError, match="6 features"):
+        model.predict(np.ones((2, 7)))
