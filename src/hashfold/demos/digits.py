@@ -1,0 +1,245 @@
+"""16 x 16 pixels -> 512 hidden neurons, looked up by hashing -> 10 digits.
+
+The image's hash looks up a tenth of the hidden neurons; only those are multiplied, and only those that
+fire are passed on. The hash is learned: k-means cells of the weight rows, of which an image takes the
+neurons of the nearest (`ClusteredIndex`). The lookup is on from the first training step and the cells
+are learned anew every epoch, so that neurons specialise in what looks them up. The same network with
+all neurons computed, trained in the same way, is what it is compared with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hashfold import checks
+from hashfold.errors import FileFormatError
+from hashfold.hashing import HashFamily
+from hashfold.index import NeuronIndex
+from hashfold.index.clustered import ClusteredIndex
+from hashfold.index.lsh import LshIndex
+from hashfold.nn import ActiveValues, LSHLinear, SparseLinear
+from hashfold.optim import RowAdam
+from hashfold.sparse import Float32, Int64
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SIDE, CLASSES = 16, 10
+CLUSTERED: dict[str, Any] = {"num_clusters": 32, "probes": 32, "scored": False}
+
+
+@dataclass(frozen=True)
+class Images:
+    """Train and test images, float32 (n, 256) in [0, 1], row by row of 16 pixels, and their digits."""
+
+    name: str
+    x_train: Float32
+    y_train: Int64
+    x_test: Float32
+    y_test: Int64
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the network is built and trained."""
+
+    hidden: int = 512
+    active_fraction: float = 0.1
+    index: str = "clustered"
+    index_options: Mapping[str, Any] = field(default_factory=lambda: CLUSTERED)
+    epochs: int = 30
+    batch: int = 64
+    lr: float = 2e-3
+    weight_decay: float = 1e-4
+
+    @property
+    def budget(self) -> int:
+        """Hidden neurons computed for an image."""
+        return max(1, round(self.active_fraction * self.hidden))
+
+
+class DigitNetwork(nn.Module):
+    """The network, with its hidden neurons looked up (`budget` an image) or all computed (None)."""
+
+    def __init__(self, recipe: Recipe, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        options = {"seed": seed, **recipe.index_options}
+        self.hidden = LSHLinear(
+            SIDE * SIDE, recipe.hidden, index=recipe.index, index_options=options, generator=generator
+        )
+        self.output = SparseLinear(recipe.hidden, CLASSES, generator=generator)
+
+    def forward(self, x: Tensor, budget: int | None) -> Tensor:
+        if budget is None:
+            y = torch.relu(self.hidden(x)) @ self.output.weight
+            return y if self.output.bias is None else y + self.output.bias
+        scores: Tensor = self.output(self.activations(x, budget))
+        return scores
+
+    def activations(self, x: Tensor, budget: int) -> ActiveValues:
+        """The looked-up neurons that fire."""
+        computed = self.hidden(x, self.hidden.lookup(x, budget))
+        assert isinstance(computed, ActiveValues)
+        return computed.relu(drop_zeros=True)
+
+
+def run(data: str | Path | None = None, seed: int = 0, recipe: Recipe | None = None) -> dict[str, Any]:
+    """Trains the network with and without hashing and compares them on the test images.
+
+    Args:
+        data: an .npz file with x_train, y_train, x_test, y_test (256 pixels an image), such as usps; None
+            for scikit-learn's digits enlarged to 16 x 16.
+        seed: of the split, the weights, the hashes and the order of training.
+        recipe: sizes and training settings.
+
+    Returns: a JSON-able dict: `hashed` and `dense` (accuracy, and multiplications an image of hashing, hidden
+    and output layer, measured), `neurons_computed`, `multiplications_saved`, and `example`: a test image,
+    the neurons that its hash looked up, which of them fired, and how many of the truly strongest they are.
+    """
+    recipe = recipe or Recipe()
+    images = load_digits(seed) if data is None else load_npz(Path(data))
+    hashed = train(DigitNetwork(recipe, seed), images, recipe, recipe.budget, seed)
+    dense = train(DigitNetwork(recipe, seed), images, recipe, None, seed)
+    with_hashing, without = measure(hashed, images, recipe.budget), measure(dense, images, None)
+    saved = 1 - with_hashing["multiplications"]["total"] / without["multiplications"]["total"]
+    return {
+        "demo": "digits",
+        "data": images.name,
+        "train_images": len(images.x_train),
+        "test_images": len(images.x_test),
+        "hidden": recipe.hidden,
+        "neurons_computed": recipe.budget,
+        "index": hashed.hidden.index.config(),
+        "hashed": with_hashing,
+        "dense": without,
+        "multiplications_saved": saved,
+        "example": example(hashed, images, recipe.budget, seed),
+    }
+
+
+def load_digits(seed: int) -> Images:
+    """scikit-learn's 1,797 digits, 8 x 8, enlarged to 16 x 16 by linear interpolation; a quarter for testing."""
+    from scipy.ndimage import zoom
+    from sklearn.datasets import load_digits as small_digits
+    from sklearn.model_selection import train_test_split
+
+    x, y = small_digits(return_X_y=True)
+    large = zoom(x.reshape(-1, 8, 8) / 16.0, (1, 2, 2), order=1).reshape(len(x), -1)
+    parts = train_test_split(large.astype(np.float32), y, test_size=0.25, stratify=y, random_state=seed)
+    x_train, x_test, y_train, y_test = (np.ascontiguousarray(part) for part in parts)
+    return Images("scikit-learn's digits, enlarged", x_train, y_train, x_test, y_test)
+
+
+def load_npz(path: Path) -> Images:
+    """Images from an .npz file. Raises FileFormatError where it does not hold 16 x 16 images and digits."""
+    names = ("x_train", "y_train", "x_test", "y_test")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            missing = [name for name in names if name not in arrays]
+            if missing:
+                raise FileFormatError(path, f"must hold the arrays {', '.join(names)}; lacks {', '.join(missing)}.")
+            x_train, y_train, x_test, y_test = (np.asarray(arrays[name]) for name in names)
+    except (OSError, ValueError, EOFError) as cause:
+        if isinstance(cause, FileFormatError):
+            raise
+        raise FileFormatError(path, f"must be an .npz file of images; {cause}.") from cause
+    for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
+        if x.ndim != 2 or x.shape[1] != SIDE * SIDE or y.shape != x.shape[:1] or not len(x):
+            wanted = f"x_{part} must be (n, {SIDE * SIDE}) and y_{part} (n,)"
+            raise FileFormatError(path, f"{wanted}; got {x.shape} and {y.shape}.")
+        checks.finite(str(path), f"x_{part}", np.asarray(x, np.float32))
+        checks.ids_in_range(str(path), f"y_{part}", y, CLASSES)
+    x_train, x_test = (np.ascontiguousarray(x, np.float32) for x in (x_train, x_test))
+    return Images(path.stem, x_train, y_train.astype(np.int64), x_test, y_test.astype(np.int64))
+
+
+def train(network: DigitNetwork, images: Images, recipe: Recipe, budget: int | None, seed: int) -> DigitNetwork:
+    """Adam with a cosine rate; the index follows the weights once an epoch and after the last step."""
+    optimizer = RowAdam(network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    optimizer.fuse(network.hidden)
+    steps = recipe.epochs * math.ceil(len(images.x_train) / recipe.batch)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: 0.5 * (1 + math.cos(math.pi * t / steps)))
+    for epoch in range(recipe.epochs):
+        network.hidden.rebuild()
+        for x, y in batches(images, recipe.batch, np.random.default_rng((seed, epoch))):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(x, budget), y).backward()
+            optimizer.step()
+            schedule.step()
+    network.hidden.rebuild()
+    return network
+
+
+def batches(images: Images, size: int, random: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    order = random.permutation(len(images.x_train))
+    for at in range(0, len(order), size):
+        rows = order[at : at + size]
+        yield torch.from_numpy(images.x_train[rows]), torch.from_numpy(images.y_train[rows])
+
+
+@torch.no_grad()
+def measure(network: DigitNetwork, images: Images, budget: int | None) -> dict[str, Any]:
+    """Test accuracy, and multiplications an image: of the hashing itself, the hidden and the output layer."""
+    x = torch.from_numpy(images.x_test)
+    predicted = network(x, budget).argmax(1).numpy()
+    accuracy = float((predicted == images.y_test).mean())
+    hidden = network.hidden.out_features
+    if budget is None:
+        cost = {"hashing": 0.0, "hidden": float(hidden * SIDE * SIDE), "output": float(hidden * CLASSES)}
+        return {"accuracy": accuracy, "multiplications": cost | {"total": sum(cost.values())}}
+    looked_up = network.hidden.lookup(x, budget)
+    fired = network.activations(x, budget)
+    cost = {
+        "hashing": float(hashing_multiplications(network.hidden.index)),
+        "hidden": len(looked_up.ids) / len(x) * SIDE * SIDE,
+        "output": len(fired.values) / len(x) * CLASSES,
+    }
+    return {
+        "accuracy": accuracy,
+        "computed_fraction": looked_up.stats.active_fraction,
+        "fired_fraction": len(fired.values) / (len(x) * hidden),
+        "multiplications": cost | {"total": sum(cost.values())},
+    }
+
+
+def hashing_multiplications(index: NeuronIndex) -> int:
+    """Multiplications to hash one dense input. Sparse projections only add, DWTA and MinHash only compare."""
+    if isinstance(index, ClusteredIndex):
+        return int(index.centroids.size)
+    family: HashFamily | None = index.family if isinstance(index, LshIndex) else None
+    if family is not None:
+        return family.dim * family.num_hashes if family.name == "simhash" else 0
+    return index.num_items * index.dim
+
+
+@torch.no_grad()
+def example(network: DigitNetwork, images: Images, budget: int, seed: int) -> dict[str, Any]:
+    """One test image, and which hidden neurons its hash looked up."""
+    row = int(np.random.default_rng(seed).integers(len(images.x_test)))
+    x = torch.from_numpy(images.x_test[row : row + 1])
+    found, fired = network.hidden.lookup(x, budget), network.activations(x, budget)
+    every = network.hidden(x)
+    assert isinstance(every, Tensor)
+    strongest = every[0].topk(budget).indices.tolist()
+    return {
+        "digit": int(images.y_test[row]),
+        "predicted": int(network(x, budget).argmax()),
+        "pixels": [round(float(v), 3) for v in images.x_test[row]],
+        "looked_up": sorted(found.ids.tolist()),
+        "fired": sorted(fired.active.ids.tolist()),
+        "strongest_found": len(set(strongest) & set(found.ids.tolist())) / budget,
+    }
+
+
+def show(result: Mapping[str, Any], console: Console) -> None:
+    """Prints what `run` returned."""
+    raise NotImplementedError
