@@ -19,32 +19,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hashfold import checks
-from hashfold.errors import FileFormatError
+from hashfold.demos.images import CLASSES, SIDE, Images, load_digits, load_npz
 from hashfold.hashing import HashFamily
 from hashfold.index import NeuronIndex
 from hashfold.index.clustered import ClusteredIndex
 from hashfold.index.lsh import LshIndex
 from hashfold.nn import ActiveValues, LSHLinear, SparseLinear
 from hashfold.optim import RowAdam
-from hashfold.sparse import Float32, Int64
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
-SIDE, CLASSES = 16, 10
 CLUSTERED: dict[str, Any] = {"num_clusters": 32, "probes": 32, "scored": False}
-
-
-@dataclass(frozen=True)
-class Images:
-    """Train and test images, float32 (n, 256) in [0, 1], row by row of 16 pixels, and their digits."""
-
-    name: str
-    x_train: Float32
-    y_train: Int64
-    x_test: Float32
-    y_test: Int64
 
 
 @dataclass(frozen=True)
@@ -56,8 +43,8 @@ class Recipe:
     index: str = "clustered"
     index_options: Mapping[str, Any] = field(default_factory=lambda: CLUSTERED)
     epochs: int = 30
-    batch: int = 64
-    lr: float = 2e-3
+    batch: int = 128
+    lr: float = 8e-3
     weight_decay: float = 1e-4
 
     @property
@@ -126,42 +113,6 @@ def run(data: str | Path | None = None, seed: int = 0, recipe: Recipe | None = N
     }
 
 
-def load_digits(seed: int) -> Images:
-    """scikit-learn's 1,797 digits, 8 x 8, enlarged to 16 x 16 by linear interpolation; a quarter for testing."""
-    from scipy.ndimage import zoom
-    from sklearn.datasets import load_digits as small_digits
-    from sklearn.model_selection import train_test_split
-
-    x, y = small_digits(return_X_y=True)
-    large = zoom(x.reshape(-1, 8, 8) / 16.0, (1, 2, 2), order=1).reshape(len(x), -1)
-    parts = train_test_split(large.astype(np.float32), y, test_size=0.25, stratify=y, random_state=seed)
-    x_train, x_test, y_train, y_test = (np.ascontiguousarray(part) for part in parts)
-    return Images("scikit-learn's digits, enlarged", x_train, y_train, x_test, y_test)
-
-
-def load_npz(path: Path) -> Images:
-    """Images from an .npz file. Raises FileFormatError where it does not hold 16 x 16 images and digits."""
-    names = ("x_train", "y_train", "x_test", "y_test")
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            missing = [name for name in names if name not in arrays]
-            if missing:
-                raise FileFormatError(path, f"must hold the arrays {', '.join(names)}; lacks {', '.join(missing)}.")
-            x_train, y_train, x_test, y_test = (np.asarray(arrays[name]) for name in names)
-    except (OSError, ValueError, EOFError) as cause:
-        if isinstance(cause, FileFormatError):
-            raise
-        raise FileFormatError(path, f"must be an .npz file of images; {cause}.") from cause
-    for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
-        if x.ndim != 2 or x.shape[1] != SIDE * SIDE or y.shape != x.shape[:1] or not len(x):
-            wanted = f"x_{part} must be (n, {SIDE * SIDE}) and y_{part} (n,)"
-            raise FileFormatError(path, f"{wanted}; got {x.shape} and {y.shape}.")
-        checks.finite(str(path), f"x_{part}", np.asarray(x, np.float32))
-        checks.ids_in_range(str(path), f"y_{part}", y, CLASSES)
-    x_train, x_test = (np.ascontiguousarray(x, np.float32) for x in (x_train, x_test))
-    return Images(path.stem, x_train, y_train.astype(np.int64), x_test, y_test.astype(np.int64))
-
-
 def train(network: DigitNetwork, images: Images, recipe: Recipe, budget: int | None, seed: int) -> DigitNetwork:
     """Adam with a cosine rate; the index follows the weights once an epoch and after the last step."""
     optimizer = RowAdam(network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
@@ -172,7 +123,8 @@ def train(network: DigitNetwork, images: Images, recipe: Recipe, budget: int | N
         network.hidden.rebuild()
         for x, y in batches(images, recipe.batch, np.random.default_rng((seed, epoch))):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(network(x, budget), y).backward()
+            loss = nn.functional.cross_entropy(network(x, budget), y)
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
     network.hidden.rebuild()
@@ -242,4 +194,56 @@ def example(network: DigitNetwork, images: Images, budget: int, seed: int) -> di
 
 def show(result: Mapping[str, Any], console: Console) -> None:
     """Prints what `run` returned."""
-    raise NotImplementedError
+    train, test = result["train_images"], result["test_images"]
+    console.print(f"{result['data']}: {train:,} images to learn from, {test:,} to test")
+    console.print(_comparison(result))
+    console.print(f"multiplications saved: {result['multiplications_saved']:.1%}\n")
+    _show_example(result["example"], result["hidden"], console)
+
+
+def _comparison(result: Mapping[str, Any]) -> Table:
+    from rich.table import Table
+
+    sides = result["hashed"], result["dense"]
+    table = Table("per image", title="16 x 16 pixels -> hidden neurons -> 10 digits")
+    table.add_column("looked up by hashing", justify="right")
+    table.add_column("all neurons", justify="right")
+    table.add_row("accuracy", *(f"{side['accuracy']:.4f}" for side in sides))
+    table.add_row("hidden neurons computed", str(result["neurons_computed"]), str(result["hidden"]))
+    parts = {
+        "hashing": "multiplications: hash",
+        "hidden": "hidden layer",
+        "output": "output layer",
+        "total": "in all",
+    }
+    for part, name in parts.items():
+        table.add_row(name, *(f"{side['multiplications'][part]:,.0f}" for side in sides))
+    return table
+
+
+def _show_example(drawn: Mapping[str, Any], hidden: int, console: Console) -> None:
+    from rich.table import Table
+
+    picture = Table.grid(padding=(0, 4))
+    picture.add_row(_picture(drawn["pixels"]), _neurons(drawn, hidden))
+    console.print(picture)
+    count, names = len(drawn["looked_up"]), ", ".join(map(str, drawn["looked_up"]))
+    console.print(f"The hash of this {drawn['digit']} (answer: {drawn['predicted']}) looked up neurons {names}.")
+    strongest = f"{drawn['strongest_found']:.0%} of the {count} strongest of all are among them."
+    console.print(f"{len(drawn['fired'])} of these {count} fired (●; silent: ○); {strongest}")
+
+
+def _picture(pixels: list[float]) -> str:
+    """Two characters a pixel, five shades."""
+    shades = " ░▒▓█"
+    rows = np.asarray(pixels).reshape(SIDE, SIDE)
+    return "\n".join("".join(2 * shades[min(4, int(5 * v))] for v in row) for row in rows)
+
+
+def _neurons(drawn: Mapping[str, Any], hidden: int) -> str:
+    """The hidden layer, 32 neurons a line."""
+    marks = ["·"] * hidden
+    for mark, group in (("○", drawn["looked_up"]), ("●", drawn["fired"])):
+        for neuron in group:
+            marks[neuron] = mark
+    return "\n".join(" ".join(marks[at : at + 32]) for at in range(0, hidden, 32))
