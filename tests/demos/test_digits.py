@@ -41,6 +41,8 @@ def test_multiplications_are_those_of_the_neurons_computed(result: dict[str, Any
     assert 0 < hashed["output"] < 320
     assert hashed["total"] == hashed["hashing"] + hashed["hidden"] + hashed["output"]
     assert result["hashed"]["computed_fraction"] == 0.25
+    # 128 tables of 16 buckets over 128 neurons: 8 a bucket if they lay evenly
+    assert 128 * 4 < result["hashed"]["collisions"] < 128 * 32
 
 
 def test_example_shows_the_neurons_of_one_image(result: dict[str, Any]) -> None:

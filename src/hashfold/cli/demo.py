@@ -45,6 +45,6 @@ def _code(seed: int, data: str | None) -> tuple[dict[str, Any], Callable[..., No
 
 
 def _digits(seed: int, data: str | None) -> tuple[dict[str, Any], Callable[..., None]]:
-    from hashfold.demos import digits  # type: ignore[attr-defined]
+    from hashfold.demos import digits
 
     return digits.run(data, seed), digits.show

@@ -1,10 +1,12 @@
 """16 x 16 pixels -> 512 hidden neurons, looked up by hashing -> 10 digits.
 
 The image's hash looks up a tenth of the hidden neurons; only those are multiplied, and only those that
-fire are passed on. The hash is learned: k-means cells of the weight rows, of which an image takes the
-neurons of the nearest (`ClusteredIndex`). The lookup is on from the first training step and the cells
-are learned anew every epoch, so that neurons specialise in what looks them up. The same network with
-all neurons computed, trained in the same way, is what it is compared with.
+fire are passed on. The hash multiplies nothing: each of 256 DWTA codes says which of four pixels is the
+brightest, two codes are a bucket, and the neurons that share most of the 128 buckets with the image are
+computed. The lookup is on from the first training step and the tables are built anew every epoch, so
+that neurons specialise in what looks them up: tables built over a network that was trained without them
+find far too few of the neurons that matter. The same network with all neurons computed, trained in the
+same way, is the comparison.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ import torch
 from torch import Tensor, nn
 
 from hashfold.demos.images import CLASSES, SIDE, Images, load_digits, load_npz
-from hashfold.hashing import HashFamily
 from hashfold.index import NeuronIndex
 from hashfold.index.clustered import ClusteredIndex
 from hashfold.index.lsh import LshIndex
@@ -31,7 +32,12 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-CLUSTERED: dict[str, Any] = {"num_clusters": 32, "probes": 32, "scored": False}
+TABLES: dict[str, Any] = {
+    "family": "dwta",
+    "num_tables": 128,
+    "hashes_per_table": 2,
+    "family_options": {"bin_size": 4},
+}
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,8 @@ class Recipe:
 
     hidden: int = 512
     active_fraction: float = 0.1
-    index: str = "clustered"
-    index_options: Mapping[str, Any] = field(default_factory=lambda: CLUSTERED)
+    index: str = "lsh"
+    index_options: Mapping[str, Any] = field(default_factory=lambda: TABLES)
     epochs: int = 30
     batch: int = 128
     lr: float = 8e-3
@@ -89,8 +95,9 @@ def run(data: str | Path | None = None, seed: int = 0, recipe: Recipe | None = N
         recipe: sizes and training settings.
 
     Returns: a JSON-able dict: `hashed` and `dense` (accuracy, and multiplications an image of hashing, hidden
-    and output layer, measured), `neurons_computed`, `multiplications_saved`, and `example`: a test image,
-    the neurons that its hash looked up, which of them fired, and how many of the truly strongest they are.
+    and output layer, measured; for hash tables also the collisions counted), `neurons_computed`,
+    `multiplications_saved`, and `example`: a test image, the neurons that its hash looked up, which of
+    them fired, and how many of the truly strongest they are.
     """
     recipe = recipe or Recipe()
     images = load_digits(seed) if data is None else load_npz(Path(data))
@@ -150,8 +157,9 @@ def measure(network: DigitNetwork, images: Images, budget: int | None) -> dict[s
         return {"accuracy": accuracy, "multiplications": cost | {"total": sum(cost.values())}}
     looked_up = network.hidden.lookup(x, budget)
     fired = network.activations(x, budget)
+    index = network.hidden.index
     cost = {
-        "hashing": float(hashing_multiplications(network.hidden.index)),
+        "hashing": float(hashing_multiplications(index)),
         "hidden": len(looked_up.ids) / len(x) * SIDE * SIDE,
         "output": len(fired.values) / len(x) * CLASSES,
     }
@@ -160,6 +168,9 @@ def measure(network: DigitNetwork, images: Images, budget: int | None) -> dict[s
         "computed_fraction": looked_up.stats.active_fraction,
         "fired_fraction": len(fired.values) / (len(x) * hidden),
         "multiplications": cost | {"total": sum(cost.values())},
+        "collisions": float(index.query(images.x_test, hidden).scores.sum()) / len(x)
+        if isinstance(index, LshIndex)
+        else 0.0,
     }
 
 
@@ -167,10 +178,9 @@ def hashing_multiplications(index: NeuronIndex) -> int:
     """Multiplications to hash one dense input. Sparse projections only add, DWTA and MinHash only compare."""
     if isinstance(index, ClusteredIndex):
         return int(index.centroids.size)
-    family: HashFamily | None = index.family if isinstance(index, LshIndex) else None
-    if family is not None:
-        return family.dim * family.num_hashes if family.name == "simhash" else 0
-    return index.num_items * index.dim
+    if isinstance(index, LshIndex):
+        return index.family.dim * index.family.num_hashes if index.family.name == "simhash" else 0
+    return index.num_items * index.dim  # the exact scan
 
 
 @torch.no_grad()
@@ -218,6 +228,7 @@ def _comparison(result: Mapping[str, Any]) -> Table:
     }
     for part, name in parts.items():
         table.add_row(name, *(f"{side['multiplications'][part]:,.0f}" for side in sides))
+    table.add_row("collisions counted", f"{result['hashed']['collisions']:,.0f}", "0")
     return table
 
 
@@ -246,4 +257,4 @@ def _neurons(drawn: Mapping[str, Any], hidden: int) -> str:
     for mark, group in (("○", drawn["looked_up"]), ("●", drawn["fired"])):
         for neuron in group:
             marks[neuron] = mark
-    return "\n".join(" ".join(marks[at : at + 32]) for at in range(0, hidden, 32))
+    return "\n".join("".join(marks[at : at + 32]) for at in range(0, hidden, 32))

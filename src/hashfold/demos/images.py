@@ -65,7 +65,8 @@ def _arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         with archive:
             found = {name: archive[name] for name in ARRAYS if name in archive}
     except (OSError, EOFError, BadZipFile) as cause:
-        raise FileFormatError(path, f"must be an .npz file of images; {cause}.") from cause
+        reason = getattr(cause, "strerror", None) or cause
+        raise FileFormatError(path, f"must be an .npz file of images; got {reason}.") from cause
     except ValueError as cause:  # not an array file at all, or one of Python objects
         if isinstance(cause, FileFormatError):
             raise
