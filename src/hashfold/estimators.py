@@ -30,7 +30,7 @@ _SETTINGS = (
 class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A classifier for very many labels, one or several a row, whose output layer is looked up by hashing.
 
-    Settings left at None are chosen from the data (see `hashfold.model.defaults`).
+    Settings left at None are chosen from the data (see `hashfold.train.defaults`).
 
     Args:
         hidden: width of the hidden vector. loss: "softmax" or "sigmoid". dropout: share of hidden units

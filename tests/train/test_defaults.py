@@ -27,8 +27,9 @@ TYPICAL = Statistics(
 
 
 def test_many_labels_are_sampled_and_few_computed() -> None:
-    assert choose(TYPICAL)[0].negatives == 4096
-    assert choose(replace(TYPICAL, labels=4000))[0].negatives == 0
+    sampled, computed = choose(TYPICAL)[0], choose(replace(TYPICAL, labels=4000))[0]
+    assert (sampled.negatives, sampled.hard_negatives > 0) == (4096, True)
+    assert (computed.negatives, computed.hard_negatives) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,10 @@ def test_loss_follows_the_labels_of_a_row(changes: dict[str, object], loss: str)
 
 
 def test_small_data_gets_small_batches() -> None:
-    assert choose(replace(TYPICAL, rows=500))[1].batch_size < choose(TYPICAL)[1].batch_size
+    small, usual = choose(replace(TYPICAL, rows=500, labels=50))[1], choose(TYPICAL)[1]
+    assert small.batch_size < usual.batch_size
+    assert small.epochs * 500 / small.batch_size > 1000  # steps
+    assert choose(replace(TYPICAL, rows=1, labels=1))[1].epochs <= 100
 
 
 def test_overrides_win_and_what_depends_on_them_follows() -> None:

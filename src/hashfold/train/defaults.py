@@ -11,9 +11,10 @@ from hashfold.data import Statistics
 from hashfold.model import NetworkConfig
 from hashfold.train.config import TrainConfig
 
-DENSE_LABELS = 8192  # up to so many labels, computing all of them costs no more than choosing some
+DENSE_LABELS = 8_192  # up to so many labels, computing all of them costs no more than choosing some
 MANY_LABELS_A_ROW = 5.0
-NEGATIVES = 4096
+LARGE_ROWS, HUGE_ROWS = 20_000, 300_000
+FEW_STEPS = 1_500  # small data sets are gone through until so many steps are made
 
 
 def choose(
@@ -46,31 +47,33 @@ def choose(
 
 
 def _settle_network(found: Statistics, network: dict[str, Any], settle: Any) -> None:
-    few = found.labels <= DENSE_LABELS
-    negatives = settle(
-        network, "negatives", 0 if few else NEGATIVES, "all labels are computed" if few else "uniform, a batch"
-    )
+    few, rows = found.labels <= DENSE_LABELS, found.rows
+    reason = f"{found.labels} labels, all computed" if few else f"{found.labels} labels; uniform ones a batch"
+    negatives = settle(network, "negatives", 0 if few else 4096, reason)
     dense = negatives == 0 or negatives >= found.labels
+    reason = "no look-up where all labels are computed" if dense else "labels looked up for each row"
+    hard = settle(network, "hard_negatives", 0 if dense else 8, reason)
+    settle(network, "index", "lsh" if hard else "clustered", "of the output layer")
     single = found.max_labels_per_row <= 1
     many = dense or found.labels_per_row >= MANY_LABELS_A_ROW
     reason = "one label a row" if single else f"{found.labels_per_row:.1f} labels a row"
     settle(network, "loss", "sigmoid" if many and not single else "softmax", reason)
-    settle(network, "hidden", 512 if dense else 256, f"{found.labels} labels")
-    settle(network, "dropout", 0.5 if dense else 0.3, "more where all labels share the hidden vector")
+    width = 128 if rows < FEW_STEPS else 512 if dense and rows >= LARGE_ROWS else 256
+    settle(network, "hidden", width, f"{rows} rows, {found.labels} labels")
+    dropout = 0.1 if rows < FEW_STEPS else 0.5 if dense else 0.3
+    settle(network, "dropout", dropout, "more where all labels share the hidden vector")
     network["output_std"] = 0.02 if network["loss"] == "sigmoid" else 0.05
-    settle(network, "lr", 5e-3, "Adam, with warm-up and cosine decay")
+    settle(network, "lr", 1e-2 if rows < FEW_STEPS else 5e-3, "Adam, with warm-up and cosine decay")
 
 
 def _settle_training(found: Statistics, network: dict[str, Any], training: dict[str, Any], settle: Any) -> None:
-    settle(training, "batch_size", 256 if found.rows >= 20_000 else 64, f"{found.rows} rows")
-    settle(training, "epochs", _epochs(found, network), f"{found.rows} rows")
+    rows = found.rows
+    batch = 256 if rows >= LARGE_ROWS else max(8, min(64, rows // 16))
+    batch = settle(training, "batch_size", batch, f"{rows} rows")
+    enough = -(-FEW_STEPS * batch // rows) if rows else 1  # epochs for FEW_STEPS steps
+    usual = 6 if rows >= HUGE_ROWS else 9 if network["negatives"] == 0 else 12
+    settle(training, "epochs", min(100, max(usual, enough)), f"{rows} rows")
     settle(training, "seed", 0, "the same seed gives the same model")
-
-
-def _epochs(found: Statistics, network: dict[str, Any]) -> int:
-    if network["negatives"] == 0:
-        return 9 if found.rows >= 20_000 else 15
-    return 12 if found.rows < 300_000 else 6
 
 
 def _take_the_rest(given: dict[str, Any], network: dict[str, Any], training: dict[str, Any]) -> None:

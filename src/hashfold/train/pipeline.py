@@ -9,10 +9,10 @@ from typing import Any
 from hashfold import checks
 from hashfold.data import Dataset, TfIdf, drop_unusable, label_counts, statistics
 from hashfold.model import HashfoldModel, LookupNetwork
-from hashfold.model.defaults import choose
 from hashfold.model.targets import Targets
 from hashfold.train.callbacks import Callback
-from hashfold.train.config import Checkpoints, TrainConfig
+from hashfold.train.config import Checkpoints
+from hashfold.train.defaults import choose
 from hashfold.train.loop import fit
 from hashfold.train.state import TrainResult
 
@@ -33,7 +33,7 @@ def fit_model(
 
     train, valid: rows before weighting; `valid` read to fit `train`'s features and labels. targets: what
     labels look like to the user; by default the data set's names, any number a row. overrides: settings
-    that shall not be chosen from the data, by name (see `model.defaults.choose`). say: told, line by line,
+    that shall not be chosen from the data, by name (see `train.defaults.choose`). say: told, line by line,
     what was found and chosen.
 
     Raises InputError (no usable rows, settings, data), and what `train.fit` raises.
@@ -48,13 +48,12 @@ def fit_model(
     if dropped.total:
         say(f"left out: {dropped.without_labels} rows without labels, {dropped.without_features} without features")
     facts = statistics(train)
-    settings = choose(facts, overrides or {})
-    config = TrainConfig.from_dict(settings.training)
-    for reason in settings.reasons:
+    network_config, config, reasons = choose(facts, overrides)
+    for reason in reasons:
         say(reason)
     input_weighting = TfIdf.fit(train.x, weighting)
     counts = label_counts(train.y)
-    network = LookupNetwork(settings.network)
+    network = LookupNetwork(network_config)
     network.set_label_prior(counts, len(train))
     weighted = replace(train, x=input_weighting.transform(train.x))
     held_out = None if valid is None else replace(valid, x=input_weighting.transform(valid.x))
