@@ -69,7 +69,7 @@ def test_files(case: str, tmp_path: Path) -> None:
     line = refuse("train", tmp_path / name, "-o", tmp_path / "model", *QUICK)
     assert where in line
     assert words in line
-    assert os.listdir(tmp_path) == [name]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_what_is_sorted_is_not_refused(tmp_path: Path) -> None:

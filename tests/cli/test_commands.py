@@ -68,7 +68,10 @@ def test_eval_table(rows: Trained) -> None:
 
 
 def test_lookup_scores_what_the_index_finds(rows: Trained) -> None:
-    assert succeed_json("eval", rows.model, rows.valid, "--lookup")["P@1"] > 0.9
+    exact, lookup = (succeed_json("eval", rows.model, rows.valid, way) for way in ("--exact", "--lookup"))
+    assert lookup["P@1"] > 0.9
+    assert (exact["lookup"], lookup["lookup"]) == (False, True)
+    assert 0 < lookup["active_fraction"] <= exact["active_fraction"] == 1
 
 
 def test_predict_a_file(rows: Trained) -> None:

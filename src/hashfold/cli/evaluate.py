@@ -42,4 +42,7 @@ def _tell(answer: dict[str, Any]) -> None:
     click.echo("k".ljust(8) + "".join(f"{k:>9}" for k in KS))
     for name in ("P", "nDCG", "R", "PSP"):
         click.echo(f"{name + '@k':8}" + "".join(f"{answer[f'{name}@{k}']:9.4f}" for k in KS))
-    click.echo(f"{answer['rows']:,} rows in {answer['seconds']:.2f} s, {answer['ms_per_row']:.3f} ms a row")
+    click.echo(
+        f"{answer['rows']:,} rows in {answer['seconds']:.2f} s, {answer['ms_per_row']:.3f} ms a row, "
+        f"{answer['active_fraction']:.1%} of the labels scored"
+    )

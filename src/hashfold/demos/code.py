@@ -83,7 +83,7 @@ def run(
         "same_best": float((exact.pop("best") == lookup.pop("best")).mean()),
         "active_fraction": {
             "training": trained.history[-1]["active_fraction"],
-            "predicting": scored_fraction(model, some.x.take(np.arange(min(len(some), 1000)))),
+            "predicting": model.active_fraction(some.x.take(np.arange(min(len(some), 1000)))),
         },
         "completions": [{"context": text, "names": complete(model, text)} for text in CONTEXTS],
         "train_seconds": trained.train_seconds,
@@ -95,10 +95,11 @@ def run(
 def complete(model: HashfoldModel, text: str, k: int = 5) -> list[tuple[str, float]]:
     """The k most likely identifiers at the end of `text` with their scores, found by lookup.
 
-    A word that `text` ends in is still being typed: only names that begin with it count.
+    A word that `text` ends in is still being typed: only names that begin with it count, and they are
+    picked from the scores of all names.
     """
     begun = typed(text)
-    ids, scores = model.top_k([text], 50 * k if begun else k, lookup=True)
+    ids, scores = model.top_k([text], model.num_labels, lookup=False) if begun else model.top_k([text], k, lookup=True)
     found = [
         (str(model.targets.label(label_id)), score)
         for label_id, score in zip(ids[0].tolist(), scores[0].tolist(), strict=True)
@@ -117,13 +118,6 @@ def measure(model: HashfoldModel, rows: Dataset, *, lookup: bool) -> dict[str, A
         "ms_per_row": _milliseconds(model, rows.x, lookup),
         "best": ids[:, 0],
     }
-
-
-def scored_fraction(model: HashfoldModel, x: CsrBatch) -> float:
-    """The share of all labels whose score a lookup computes."""
-    hidden = model.network.hidden(model.encode(x))
-    found = model.network.output.candidates(hidden, 5)
-    return float(found.found.mean() / found.num_items)
 
 
 def _milliseconds(model: HashfoldModel, x: CsrBatch, lookup: bool, rows: int = 200) -> float:

@@ -33,6 +33,7 @@ from hashfold.sparse import CsrBatch, Float32, Int32, Int64
 _INPUT, _COUNTS = "input.safetensors", "label_counts.safetensors"
 _IDF, _VECTORIZER = "idf.", "vectorizer."
 
+_SAMPLE_ROWS = 1_000
 _FORMATS = {
     type(None): ("svmlight", "xmc"),
     TextVectorizer: ("csv", "jsonl", "parquet", "tsv"),
@@ -124,7 +125,8 @@ class HashfoldModel:
         """Ranking metrics on rows with known labels, and what predicting cost.
 
         Keys: `P@k`, `nDCG@k`, `R@k`, `PSP@k`, `PSnDCG@k` for each k, shares in [0, 1]; `rows`, `seconds`,
-        `ms_per_row` (wall time of predicting, reading excluded).
+        `ms_per_row` (wall time of predicting, reading excluded), `active_fraction` (share of the labels
+        scored).
         """
         if not len(dataset):
             checks.fail("evaluate", "there must be rows to predict", "none")
@@ -134,7 +136,19 @@ class HashfoldModel:
         if ids.shape[1] < max(ks):  # fewer labels than the largest k
             ids = np.pad(ids, ((0, 0), (0, max(ks) - ids.shape[1])), constant_values=-1)
         scored = evaluate(ids, dataset.y, self.propensities(dataset.num_labels), ks)
-        return {**scored, "rows": len(dataset), "seconds": seconds, "ms_per_row": 1e3 * seconds / len(dataset)}
+        some = dataset.x.take(np.arange(min(len(dataset), _SAMPLE_ROWS)))
+        return {
+            **scored,
+            "rows": len(dataset),
+            "seconds": seconds,
+            "ms_per_row": 1e3 * seconds / len(dataset),
+            "active_fraction": self.active_fraction(some, max(ks)) if lookup else 1.0,
+        }
+
+    def active_fraction(self, rows: CsrBatch, k: int = 5) -> float:
+        """The share of all labels whose scores a lookup of k labels computes, mean over rows."""
+        found = self.network.output.candidates(self.network.hidden(self.encode(rows)), k).found
+        return float(found.mean()) / self.num_labels
 
     def propensities(self, num_labels: int) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Of each label; labels beyond those of training count as never seen."""
