@@ -31,7 +31,7 @@ def demo(session: Session, name: str, seed: int, data: str | None, threads: int 
         return
     from rich.console import Console
 
-    show(result, Console(highlight=False))
+    show(result, Console(highlight=False, soft_wrap=True))
 
 
 def _code(seed: int, data: str | None) -> tuple[dict[str, Any], Callable[..., None]]:
