@@ -44,6 +44,30 @@ std::vector<int32_t> items(const HashTables& tables, int64_t table, int64_t buck
     return tables.items(table, bucket);
 }
 
+void require_state_shape(const HashTables& tables, size_t num_tables, size_t num_items) {
+    require(static_cast<int64_t>(num_tables) == tables.rules().num_tables &&
+                static_cast<int64_t>(num_items) == tables.rules().num_items,
+            "shape of the state");
+}
+
+void save(const HashTables& tables, Array2<int32_t> bucket_of, Array1<int32_t> items) {
+    require_state_shape(tables, bucket_of.shape(0), bucket_of.shape(1));
+    require(tables.held() == length(items), "room for the items");
+    tables.save(bucket_of.data(), items.data());
+}
+
+bool load(HashTables& tables, Array2<const int32_t> bucket_of, Array1<const int32_t> items,
+          Array1<const int64_t> counts) {
+    require_state_shape(tables, bucket_of.shape(0), bucket_of.shape(1));
+    require(length(counts) == tables.rules().num_tables, "length of counts");
+    int64_t held = 0;
+    for (int64_t t = 0; t < length(counts); ++t) {
+        if (counts.data()[t] < 0 || counts.data()[t] > tables.rules().num_items) return false;
+        held += counts.data()[t];
+    }
+    return held == length(items) && tables.load(bucket_of.data(), items.data(), counts.data());
+}
+
 }  // namespace
 
 void bind_tables(nb::module_& m) {
@@ -64,6 +88,8 @@ void bind_tables(nb::module_& m) {
         .def("query", &query, "buckets"_a.noconvert(), "budget"_a, "indptr"_a.noconvert(), "ids"_a.noconvert(),
              "scores"_a.noconvert(), "found"_a.noconvert(), GilRelease())
         .def("occupancy", &occupancy, "sizes"_a.noconvert(), "fallen"_a.noconvert(), GilRelease())
+        .def("save", &save, "bucket_of"_a.noconvert(), "items"_a.noconvert(), GilRelease())
+        .def("load", &load, "bucket_of"_a.noconvert(), "items"_a.noconvert(), "counts"_a.noconvert(), GilRelease())
         .def("items", &items, "table"_a, "bucket"_a);
 }
 

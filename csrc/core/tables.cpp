@@ -277,4 +277,75 @@ std::vector<int32_t> HashTables::items(int64_t table, int64_t at) const {
     return {b.items, b.items + b.size};
 }
 
+int64_t HashTables::held() const {
+    const auto lock = lock_for_reading();
+    int64_t sum = 0;
+    for (const Table& table : tables_)
+        for (const Bucket& bucket : table.buckets) sum += bucket.size;
+    return sum;
+}
+
+void HashTables::save(int32_t* bucket_of, int32_t* items) const {
+    const auto lock = lock_for_reading();
+    for (const Table& table : tables_) {
+        bucket_of = std::copy(table.bucket_of.begin(), table.bucket_of.end(), bucket_of);
+        for (const Bucket& bucket : table.buckets)
+            items = std::copy_n(table.slots.begin() + bucket.start, bucket.size, items);
+    }
+}
+
+bool HashTables::load(const int32_t* bucket_of, const int32_t* items, const int64_t* counts) {
+    std::vector<const int32_t*> first(rules_.num_tables, items);
+    for (int64_t t = 1; t < rules_.num_tables; ++t) first[t] = first[t - 1] + counts[t - 1];
+    std::vector<Table> fresh(rules_.num_tables);
+    std::atomic<bool> sound{true};
+    parallel_chunks(rules_.num_tables, 1, [&](int64_t begin, int64_t end, int) {
+        for (int64_t t = begin; t < end; ++t) {
+            const int32_t* own = bucket_of + t * rules_.num_items;
+            fresh[t].seed = tables_[t].seed;
+            fresh[t].bucket_of.assign(own, own + rules_.num_items);
+            if (!load(fresh[t], first[t], counts[t])) sound = false;
+        }
+    });
+    if (!sound) return false;
+    const std::unique_lock lock(mutex_);
+    tables_.swap(fresh);
+    return true;
+}
+
+// The items come bucket by bucket, and bucket_of knows each one's: sizes need not be given.
+bool HashTables::load(Table& table, const int32_t* items, int64_t count) const {
+    table.buckets.assign(rules_.num_buckets, Bucket{});
+    for (const int32_t b : table.bucket_of) {
+        if (b < 0 || b >= rules_.num_buckets) return false;
+        ++table.buckets[b].fallen;
+    }
+    std::vector<bool> held(rules_.num_items);
+    for (int64_t j = 0, last = 0; j < count; ++j) {
+        if (items[j] < 0 || items[j] >= rules_.num_items || held[items[j]]) return false;
+        const int32_t b = table.bucket_of[items[j]];
+        if (b < last) return false;
+        held[items[j]] = true;
+        ++table.buckets[b].size;
+        last = b;
+    }
+    table.slots.assign(items, items + count);
+    uint32_t start = 0;
+    for (Bucket& bucket : table.buckets) {
+        bucket.start = start;
+        bucket.room = bucket.size;
+        start += static_cast<uint32_t>(bucket.size);
+        if (!well_kept(table, bucket)) return false;
+    }
+    return true;
+}
+
+// What the capacity promises of a bucket.
+bool HashTables::well_kept(const Table& table, const Bucket& bucket) const {
+    if (rules_.capacity == 0) return bucket.size == bucket.fallen;
+    const auto first = table.slots.begin() + bucket.start;
+    return bucket.size <= rules_.capacity &&
+           (!heaped() || std::is_heap(first, first + bucket.size, ByTag{table.seed}));
+}
+
 }  // namespace hashfold

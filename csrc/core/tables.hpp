@@ -88,6 +88,17 @@ class HashTables {
 
     std::vector<int32_t> items(int64_t table, int64_t bucket) const;
 
+    // Items that the buckets hold, over all tables.
+    int64_t held() const;
+
+    // All that a query or an update depends on: bucket_of (num_tables, num_items), and the items that the
+    // buckets hold, one behind the other in their order, table after table.
+    void save(int32_t* bucket_of, int32_t* items) const;
+
+    // Puts the tables where `save` found others of these rules; counts (num_tables): items of each table.
+    // False, and nothing changed, if no tables of these rules could be in that state.
+    bool load(const int32_t* bucket_of, const int32_t* items, const int64_t* counts);
+
     // For readers that hold lock_for_reading() meanwhile.
     BucketView bucket(int64_t table, int64_t bucket) const;
     std::shared_lock<std::shared_mutex> lock_for_reading() const { return std::shared_lock(mutex_); }
@@ -109,6 +120,8 @@ class HashTables {
     };
 
     void build(Table& table) const;
+    bool load(Table& table, const int32_t* items, int64_t count) const;
+    bool well_kept(const Table& table, const Bucket& bucket) const;
     void insert(Table& table, int32_t bucket, int32_t item) const;
     void remove(Table& table, int32_t bucket, int32_t item) const;
     void make_room(Table& table, Bucket& bucket) const;

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from train.small_model import CONFIG, StopAt, assert_same_weights, planted, weights, without_clocks
 
-from hashfold.errors import Interrupted
+from hashfold.errors import InputError, Interrupted
 from hashfold.model import LookupNetwork, NetworkConfig
 from hashfold.train import Checkpoints, fit
 
@@ -22,11 +22,9 @@ KINDS = {
     "exact index": {"negatives": 3, "hard_negatives": 2},
     "lsh": {"negatives": 3, "hard_negatives": 2, "index": "lsh"},
     "clustered": {"negatives": 3, "hard_negatives": 2, "index": "clustered", "index_options": {"num_clusters": 4}},
+    "lsh by steps": {"negatives": 3, "hard_negatives": 2, "index": "lsh", "rebuild": "fixed:5"},
+    "lsh by drift": {"negatives": 3, "hard_negatives": 2, "index": "lsh", "rebuild": "drift:0.5:2"},
 }
-
-TABLES_NOT_SAVED = pytest.mark.xfail(
-    strict=True, reason="LookupNetwork has no resume_state: its tables, built at an earlier step, are lost"
-)
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +45,7 @@ def test_it_learns(data, valid):
 
 
 @pytest.mark.parametrize("step", [3, 8, 13])
-@pytest.mark.parametrize(
-    "kind",
-    [pytest.param(k, marks=TABLES_NOT_SAVED) if k in ("lsh", "clustered") else k for k in KINDS],
-)
+@pytest.mark.parametrize("kind", KINDS)
 def test_interrupted_and_resumed_is_the_same_run(data, valid, tmp_path, kind, step):
     config, plan = replace(NETWORK, **KINDS[kind]), Checkpoints(tmp_path / "c")
     whole = LookupNetwork(config)
@@ -62,6 +57,39 @@ def test_interrupted_and_resumed_is_the_same_run(data, valid, tmp_path, kind, st
     again = fit(resumed, data, valid, EARLY, checkpoints=plan, resume=True)
     assert_same_weights(weights(whole), weights(resumed))
     assert without_clocks(again.history) == without_clocks(result.history)
+
+
+@pytest.mark.parametrize("kind", ["lsh by steps", "lsh by drift"])
+def test_the_runs_above_rebuild_before_and_after_the_interruption(data, valid, kind, monkeypatch):
+    built, config = [], replace(NETWORK, **KINDS[kind])
+    network = LookupNetwork(config)
+    rebuild = network.output.rebuild
+    monkeypatch.setattr(network.output, "rebuild", lambda: (built.append(network.steps), rebuild()))
+    fit(network, data, valid, EARLY)
+    assert built[0] == 0
+    assert 0 < built[1] < 13 < built[-1]
+    assert not {3, 8, 13} & set(built)
+
+
+def test_a_network_of_other_settings_is_refused(data, valid):
+    network = LookupNetwork(replace(NETWORK, **KINDS["lsh"]))
+    network.top_k(valid.x, 3, lookup=True)
+    state = network.resume_state()
+    other = LookupNetwork(replace(NETWORK, **KINDS["lsh"], index_options={"seed": 1}))
+    with pytest.raises(InputError, match="setting index_options must be"):
+        other.load_resume_state(state)
+    for name, wrong in (("index", {}), ("marked_rows", state["marked_rows"][:, 1:])):
+        with pytest.raises(InputError):
+            network.load_resume_state(state | {name: wrong})
+
+
+def test_tables_not_built_yet_stay_so(valid):
+    """The first lookup builds them, from the weights as they are then."""
+    config = replace(NETWORK, **KINDS["lsh"])
+    network, other = LookupNetwork(config), LookupNetwork(config)
+    network.top_k(valid.x, 3, lookup=True)
+    network.load_resume_state(other.resume_state())
+    assert network.resume_state()["index"] is None
 
 
 def test_tables_follow_loaded_weights(data, valid):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from hashfold import checks
 from hashfold.sparse import CsrBatch, Float32, Int32, Int64
 
 Queries = Float32 | CsrBatch
+Arrays = dict[str, npt.NDArray[Any]]
 DENSE_BLOCK_BYTES = 64 << 20  # CSR queries are made dense in blocks of at most this size
 
 
@@ -92,6 +93,7 @@ class NeuronIndex(ABC):
     """
 
     name: ClassVar[str]
+    state_names: ClassVar[tuple[str, ...]] = ()  # the arrays of `state()`
 
     def __init__(self, num_items: int, dim: int) -> None:
         self.num_items = checks.integer(self._op(), "num_items", num_items, low=1, high=2**31 - 1)
@@ -108,10 +110,7 @@ class NeuronIndex(ABC):
 
         Raises: InputError for a wrong shape or values that are not finite.
         """
-        op = f"{self._op()}.build"
-        self._vectors = checks.array(op, "vectors", vectors, np.float32, (self.num_items, self.dim))
-        checks.finite(op, "vectors", self._vectors)
-        self._bias = None if bias is None else self._checked_bias(op, bias, self.num_items)
+        self._vectors, self._bias = self._checked(f"{self._op()}.build", vectors, bias)
         self._build(self._vectors, self._bias)
 
     def refill(self) -> None:
@@ -144,6 +143,34 @@ class NeuronIndex(ABC):
         self._write(rows, new, new_bias)
         self._update(rows, new, new_bias)
 
+    def state(self) -> Arrays:
+        """All that queries and updates depend on beyond the settings and the weights, as arrays of its own.
+
+        Ids are int32. With the same settings and weights, `load_state` makes an index that answers and
+        updates bit for bit as this one, which was built when the weights were others.
+        """
+        self._built("state")
+        return self._state()
+
+    def load_state(
+        self, arrays: Mapping[str, Any], vectors: npt.ArrayLike, bias: npt.ArrayLike | None = None
+    ) -> None:
+        """Goes on as the index that gave `state()`, in the place of `build`.
+
+        Args:
+            arrays: as `state` returned them; copied.
+            vectors, bias: the weights as they are now, as in `build`.
+
+        Raises: InputError, and the index is as it was: arrays that no index of these settings could have.
+        """
+        op = f"{self._op()}.load_state"
+        checked = self._checked(op, vectors, bias)
+        if set(arrays) != set(self.state_names):
+            wanted, came = (", ".join(sorted(names)) or "none" for names in (self.state_names, arrays))
+            checks.fail(op, f"arrays must be those of a {self.name} index ({wanted})", came)
+        self._load_state(arrays, with_bias=bias is not None)
+        self._vectors, self._bias = checked
+
     def query(self, x: npt.ArrayLike | CsrBatch, budget: int) -> Candidates:
         """At most `budget` items for each row of `x`, best first.
 
@@ -173,6 +200,12 @@ class NeuronIndex(ABC):
     @abstractmethod
     def _query(self, x: Queries, budget: int) -> Candidates: ...
 
+    @abstractmethod
+    def _state(self) -> Arrays: ...
+
+    @abstractmethod
+    def _load_state(self, arrays: Mapping[str, Any], with_bias: bool) -> None: ...
+
     def _refill(self, vectors: Float32, bias: Float32 | None) -> None:
         self._build(vectors, bias)  # for those that learn nothing from the data
 
@@ -184,6 +217,13 @@ class NeuronIndex(ABC):
         if self._vectors is None:
             checks.fail(f"{self._op()}.{method}", "the index must be built", "an empty index", "call build first")
         return self._vectors, self._bias
+
+    def _checked(
+        self, op: str, vectors: npt.ArrayLike, bias: npt.ArrayLike | None
+    ) -> tuple[Float32, Float32 | None]:
+        checked: Float32 = checks.array(op, "vectors", vectors, np.float32, (self.num_items, self.dim))
+        checks.finite(op, "vectors", checked)
+        return checked, None if bias is None else self._checked_bias(op, bias, self.num_items)
 
     def _checked_bias(self, op: str, bias: npt.ArrayLike, count: int) -> Float32:
         checked: Float32 = checks.array(op, "bias", bias, np.float32, (count,))
@@ -199,6 +239,16 @@ class NeuronIndex(ABC):
             if not self._bias.flags.writeable:
                 self._bias = self._bias.copy()
             self._bias[ids] = bias
+
+
+def state_array(
+    op: str, arrays: Mapping[str, Any], name: str, dtype: npt.DTypeLike, shape: tuple[int | None, ...]
+) -> npt.NDArray[Any]:
+    """An array of a saved state: exactly of `dtype`, since it was written so."""
+    value = np.asarray(arrays[name])
+    if value.dtype != dtype:
+        checks.fail(op, f"{name} must be of {np.dtype(dtype)}", value.dtype)
+    return checks.array(op, name, value, dtype, shape)
 
 
 def check_queries(op: str, x: npt.ArrayLike | CsrBatch, dim: int) -> Queries:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
 from hashfold import checks
-from hashfold.index.base import Candidates, NeuronIndex, Occupancy, Queries, dense_blocks, densify
+from hashfold.index.base import (
+    Arrays,
+    Candidates,
+    NeuronIndex,
+    Occupancy,
+    Queries,
+    dense_blocks,
+    densify,
+    state_array,
+)
 from hashfold.index.kmeans import assign, kmeans
 from hashfold.index.lift import LIFTS, Lift, LiftKind
 from hashfold.index.tables import BucketTables
@@ -38,6 +48,7 @@ class ClusteredIndex(NeuronIndex):
     """
 
     name: ClassVar[str] = "clustered"
+    state_names: ClassVar[tuple[str, ...]] = ("centroids", "lift", *BucketTables.state_names)
 
     def __init__(
         self,
@@ -118,6 +129,18 @@ class ClusteredIndex(NeuronIndex):
             items = self._lift.items(vectors[part], None if bias is None else bias[part])
             clusters[part, 0] = assign(items, self._centroids)
         return clusters
+
+    def _state(self) -> Arrays:
+        return {"centroids": self._centroids.copy()} | self._lift.state() | self._lists.state()
+
+    def _load_state(self, arrays: Mapping[str, Any], with_bias: bool) -> None:
+        op = f"{self._op()}.load_state"
+        lift = self._lift.loaded(op, arrays, with_bias)
+        shape = (self.num_clusters, self.dim + lift.extra)
+        centroids = state_array(op, arrays, "centroids", np.float32, shape)
+        checks.finite(op, "centroids", centroids)
+        self._lists.load_state(arrays)
+        self._lift, self._centroids = lift, centroids.copy()
 
     def _query(self, x: Queries, budget: int) -> Candidates:
         parts = [self._query_dense(densify(x, *span), budget) for span in dense_blocks(x)]

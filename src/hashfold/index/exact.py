@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from hashfold.index.base import Candidates, NeuronIndex, Occupancy, Queries
+from hashfold.index.base import Arrays, Candidates, NeuronIndex, Occupancy, Queries
 from hashfold.index.topk import exact_candidates
 from hashfold.sparse import Float32, Int32
 
@@ -31,6 +32,12 @@ class ExactIndex(NeuronIndex):
         pass  # the reference to the weights is all it needs
 
     def _update(self, ids: Int32, vectors: Float32, bias: Float32 | None) -> None:
+        pass
+
+    def _state(self) -> Arrays:
+        return {}
+
+    def _load_state(self, arrays: Mapping[str, Any], with_bias: bool) -> None:
         pass
 
     def _query(self, x: Queries, budget: int) -> Candidates:

@@ -8,13 +8,14 @@ Neyshabur & Srebro, ICML 2015).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from hashfold import checks
-from hashfold.index.base import Queries
+from hashfold.index.base import Arrays, Queries, state_array
 from hashfold.sparse import CsrBatch, Float32
 
 LiftKind = Literal["none", "bias", "norm"]
@@ -37,6 +38,20 @@ class Lift:
         with_bias = kind != "none" and bias is not None
         largest = float(np.sqrt(squares.max())) if kind == "norm" else 0.0
         return cls(kind, with_bias, largest)
+
+    def state(self) -> Arrays:
+        """lift: float64 (2,), whether there is a bias coordinate, and M."""
+        return {"lift": np.array([self.bias, self.largest])}
+
+    def loaded(self, op: str, arrays: Mapping[str, Any], with_bias: bool) -> Lift:
+        """The lift of this kind that gave `state()`, for weights with or without a bias."""
+        saved = state_array(op, arrays, "lift", np.float64, (2,))
+        expected = float(with_bias and self.kind != "none")
+        if saved[0] != expected:
+            checks.fail(op, f"lift must be of an index built {'with' if with_bias else 'without'} a bias", saved)
+        if not np.isfinite(saved[1]) or saved[1] < 0 or (self.kind != "norm" and saved[1] > 0):
+            checks.fail(op, f"lift must hold a norm that {self.kind!r} can have", saved[1])
+        return Lift(self.kind, bool(expected), float(saved[1]))
 
     @property
     def extra(self) -> int:

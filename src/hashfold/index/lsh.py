@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
 from hashfold import checks
 from hashfold.hashing import HashFamily, make_family
-from hashfold.index.base import Candidates, NeuronIndex, Occupancy, Queries
+from hashfold.index.base import Arrays, Candidates, NeuronIndex, Occupancy, Queries
 from hashfold.index.lift import LIFTS, Lift, LiftKind
 from hashfold.index.tables import BucketTables, Policy, occupancy_of
 from hashfold.index.topk import rescored
@@ -40,6 +41,7 @@ class LshIndex(NeuronIndex):
     """
 
     name: ClassVar[str] = "lsh"
+    state_names: ClassVar[tuple[str, ...]] = ("lift", *BucketTables.state_names)
 
     def __init__(
         self,
@@ -94,9 +96,7 @@ class LshIndex(NeuronIndex):
         return {"name": self.name, "num_items": self.num_items, "dim": self.dim} | self._settings
 
     def _build(self, vectors: Float32, bias: Float32 | None) -> None:
-        self._lift = Lift.fit(self._lift.kind, vectors, bias)
-        if self._hashes.dim != self.dim + self._lift.extra:
-            self._hashes = self._make_family(self.dim + self._lift.extra)
+        self._set_lift(Lift.fit(self._lift.kind, vectors, bias))
         buckets = np.empty((self.num_items, self._hashes.num_tables), np.int32)
         for at in range(0, self.num_items, ITEM_BLOCK):
             part = slice(at, at + ITEM_BLOCK)
@@ -105,6 +105,20 @@ class LshIndex(NeuronIndex):
 
     def _update(self, ids: Int32, vectors: Float32, bias: Float32 | None) -> None:
         self._tables.update(ids, self._buckets(self._lift.items(vectors, bias)))
+
+    def _set_lift(self, lift: Lift) -> None:
+        """From now on weights and queries are lifted so, and hashed at that width."""
+        self._lift = lift
+        if self._hashes.dim != self.dim + lift.extra:
+            self._hashes = self._make_family(self.dim + lift.extra)
+
+    def _state(self) -> Arrays:
+        return self._lift.state() | self._tables.state()
+
+    def _load_state(self, arrays: Mapping[str, Any], with_bias: bool) -> None:
+        lift = self._lift.loaded(f"{self._op()}.load_state", arrays, with_bias)
+        self._tables.load_state(arrays)
+        self._set_lift(lift)
 
     def _query(self, x: Queries, budget: int) -> Candidates:
         buckets = self._buckets(self._lift.queries(x))

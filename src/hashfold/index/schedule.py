@@ -102,6 +102,17 @@ class DriftMeter:
         """Measure from here: call it when the tables are rebuilt. Copies only the sampled rows."""
         self._then = vectors[self.rows]  # integer indexing copies
 
+    def state(self) -> Float32 | None:
+        """The sampled rows as `mark` found them, (sample, dim); None before it."""
+        return None if self._then is None else self._then.copy()
+
+    def load_state(self, marked: Float32 | None, dim: int) -> None:
+        """Goes on as the meter over rows of `dim` numbers, of the same settings, that gave `state()`."""
+        if marked is not None:
+            marked = checks.array("drift", "marked rows", marked, np.float32, (len(self.rows), dim)).copy()
+            checks.finite("drift", "marked rows", marked)
+        self._then = marked
+
     def measure(self, vectors: Float32) -> float | None:
         """The drift since `mark`; None before it."""
         if self._then is None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from hashfold import checks
-from hashfold.index.base import Candidates, Occupancy
+from hashfold.index.base import Arrays, Candidates, Occupancy, state_array
 from hashfold.kernels.native import core
 from hashfold.sparse import Float32, Int32, Int64
 
@@ -32,6 +32,8 @@ class BucketTables:
 
     Memory: num_tables * (8 * num_items + 16 * num_buckets) bytes, and 4 * num_items a thread that queries.
     """
+
+    state_names = ("buckets", "items", "counts")  # the arrays of `state()`
 
     def __init__(
         self,
@@ -82,6 +84,30 @@ class BucketTables:
         return gather(
             self.num_items, np.minimum(entries, budget), lambda *out: self.native.query(rows, budget, *out)
         )
+
+    def state(self) -> Arrays:
+        """All that queries and updates depend on, 8 bytes an item and table at most.
+
+        buckets: int32 (num_tables, num_items), where each item fell. items: int32, what the buckets hold,
+        one behind the other in their order, table after table; counts: int64 (num_tables,) of them.
+        """
+        self._require_filled("state")
+        counts = self.sizes()[0].sum(axis=1, dtype=np.int64)
+        buckets = np.empty((self.num_tables, self.num_items), np.int32)
+        items = np.empty(counts.sum(), np.int32)
+        self.native.save(buckets, items)
+        return {"buckets": buckets, "items": items, "counts": counts}
+
+    def load_state(self, arrays: Mapping[str, Any]) -> None:
+        """Goes on as the tables of these settings that gave `state()`. Raises InputError, nothing changed."""
+        op = "hash tables.load_state"
+        buckets = state_array(op, arrays, "buckets", np.int32, (self.num_tables, self.num_items))
+        items = state_array(op, arrays, "items", np.int32, (None,))
+        counts = state_array(op, arrays, "counts", np.int64, (self.num_tables,))
+        if not self.native.load(buckets, items, counts):
+            remedy = "load the state of an index with the same settings"
+            checks.fail(op, "buckets, items and counts must fit these tables", "a contradiction", remedy)
+        self._filled = True
 
     def items(self, table: int, bucket: int) -> list[int]:
         """What one bucket holds."""

@@ -189,6 +189,28 @@ class LookupNetwork(nn.Module):
             self.output.rebuild()
             self.drift.mark(weight)
 
+    def resume_state(self) -> dict[str, Any]:
+        """What training depends on beside weights and optimizer: see `hashfold.train.Resumable`."""
+        return {
+            "config": self.config.to_dict(),
+            "steps": self.steps,
+            "index": self.output.index_state(),
+            "marked_rows": self.drift.state(),
+        }
+
+    def load_resume_state(self, state: dict[str, Any]) -> None:
+        """Goes on as the network that gave `resume_state()`; weights are loaded before (they reset the index).
+
+        Raises InputError: a network of other settings, or arrays that do not fit.
+        """
+        for name, value in self.config.to_dict().items():
+            if state["config"].get(name) != value:
+                saved = repr(state["config"].get(name))
+                checks.fail("network", f"to resume, setting {name} must be {saved}", repr(value))
+        self.output.load_index_state(state["index"])
+        self.drift.load_state(state["marked_rows"], self.config.hidden)
+        self.steps = state["steps"]
+
     @torch.no_grad()
     def top_k(self, x: CsrBatch, k: int, lookup: bool = False, block_rows: int = 256) -> tuple[Int32, Float32]:
         """The k highest-scored labels of each row and their logits, best first: (rows, k) each.

@@ -35,7 +35,8 @@ class LSHLinear(nn.Module):
         init_std: standard deviation of the normal initial weights; default 1 / sqrt(in_features).
         generator: of the initial weights; torch's own if None.
 
-    Gradients for x, weight and bias. The state_dict holds weight and bias; the tables are rebuilt.
+    Gradients for x, weight and bias. The state_dict holds weight and bias: the tables
+    are rebuilt, unless `load_index_state` follows.
     """
 
     def __init__(
@@ -83,9 +84,22 @@ class LSHLinear(nn.Module):
 
     def rebuild(self) -> None:
         """Builds the index from the weights as they are now."""
-        bias = None if self.bias is None else self.bias.detach().numpy()
-        self.index.build(self.weight.detach().numpy(), bias)
+        self.index.build(*self._weights())
         self._built = True
+
+    def index_state(self) -> dict[str, npt.NDArray[Any]] | None:
+        """The index, which was built when the weights were others; None if the next lookup builds it."""
+        return self.index.state() if self._built else None
+
+    def load_index_state(self, state: Mapping[str, Any] | None) -> None:
+        """Goes on with the index of the layer that gave `index_state()`; call it after `load_state_dict`."""
+        if state is not None:
+            self.index.load_state(state, *self._weights())
+        self._built = state is not None
+
+    def _weights(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+        """Weight and bias as the index sees them: the same memory."""
+        return self.weight.detach().numpy(), None if self.bias is None else self.bias.detach().numpy()
 
     def reinsert(self, ids: npt.NDArray[np.int32]) -> None:
         """Moves these neurons (distinct ids) to where their weights belong now."""
