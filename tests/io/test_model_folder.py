@@ -389,3 +389,9 @@ def test_other_exceptions_pass_and_leave_nothing(tmp_path):
         fails_inside()
     assert not list(tmp_path.iterdir())
     assert MODEL.version == 1
+
+
+def test_every_file_is_readable_as_the_umask_says(model, tmp_path):
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert {file.stat().st_mode for file in model.iterdir()} == {plain.stat().st_mode}

@@ -61,6 +61,12 @@ def test_overrides_win_and_what_depends_on_them_follows() -> None:
     assert "epochs 3: as asked" in reasons
 
 
+@pytest.mark.parametrize("labels", [10_000, 52_946, 103_602, 513_884, 10_000_000])
+def test_buckets_stay_small_however_many_labels(labels: int) -> None:
+    options = choose(replace(TYPICAL, labels=labels))[0].index_options
+    assert 32 <= labels / 2 ** options["hashes_per_table"] <= 64
+
+
 def test_every_choice_has_its_reason() -> None:
     network, training, reasons = choose(TYPICAL)
     said = {line.split()[0] for line in reasons}

@@ -49,9 +49,12 @@ def as_arrays(op: str, tensors: Mapping[str, Any]) -> dict[str, Array]:
 
 
 def write_tensors(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Raises OSError where the disk refuses."""
+    """Readable by whom the user's umask says, like any file. Raises OSError where the disk refuses."""
+    path.touch()
+    mode = path.stat().st_mode  # safetensors writes for the owner alone
     try:
         save_file(dict(arrays), str(path))
+        path.chmod(mode)
     except SafetensorError as cause:
         number = re.search(r"os error (\d+)", str(cause))
         raise (OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(cause))) from cause

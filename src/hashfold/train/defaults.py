@@ -46,6 +46,11 @@ def choose(
     return NetworkConfig(**network), TrainConfig(**training), reasons
 
 
+def hashes_per_table(labels: int) -> int:
+    """So many that a bucket holds 32 to 64 labels: a row then looks at a few thousand, however many there are."""
+    return max(4, (labels // 32).bit_length() - 1)
+
+
 def _settle_network(found: Statistics, network: dict[str, Any], settle: Any) -> None:
     few, rows = found.labels <= DENSE_LABELS, found.rows
     reason = f"{found.labels} labels, all computed" if few else f"{found.labels} labels; uniform ones a batch"
@@ -53,7 +58,9 @@ def _settle_network(found: Statistics, network: dict[str, Any], settle: Any) -> 
     dense = negatives == 0 or negatives >= found.labels
     reason = "no look-up where all labels are computed" if dense else "labels looked up for each row"
     hard = settle(network, "hard_negatives", 0 if dense else 8, reason)
-    settle(network, "index", "lsh" if hard else "clustered", "of the output layer")
+    if settle(network, "index", "lsh" if hard else "clustered", "of the output layer") == "lsh":
+        bits = hashes_per_table(found.labels)
+        settle(network, "index_options", {"hashes_per_table": bits}, f"{found.labels >> bits} labels a bucket")
     single = found.max_labels_per_row <= 1
     many = dense or found.labels_per_row >= MANY_LABELS_A_ROW
     reason = "one label a row" if single else f"{found.labels_per_row:.1f} labels a row"
