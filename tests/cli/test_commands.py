@@ -216,7 +216,8 @@ def test_ctrl_c_elsewhere(rows: Trained) -> None:
         time.sleep(1.0)
         running.send_signal(signal.SIGINT)
         errors = running.stderr.read()
-    assert running.returncode == 130
+    # 130 to a shell either way: an interrupted import makes CPython end by the signal after all.
+    assert running.returncode in (130, -signal.SIGINT)
     assert errors.splitlines()[-1] == "hashfold: interrupted."
     assert "Traceback" not in errors
 

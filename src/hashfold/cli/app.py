@@ -88,6 +88,9 @@ def _guarded(run: Callable[[], Any], session: Session) -> int:
     try:
         result = run()
         return result if isinstance(result, int) else 0
+    except (KeyboardInterrupt, click.Abort):  # outside of a command: parsing, clearing up
+        click.echo("hashfold: interrupted.", err=True)
+        return INTERRUPTED
     except ReaderLeftError:
         # Standard output is gone: give the interpreter's last flush somewhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
