@@ -14,7 +14,8 @@ import pytest
 from cli.conftest import FEW, Trained
 from cli.helpers import LABELS, WORDS, process, refuse, run, succeed, succeed_json, write_texts, write_xmc
 
-from hashfold.data import read
+from hashfold.data import label_counts, read
+from hashfold.metrics import evaluate, propensities
 from hashfold.model import HashfoldModel
 
 METRICS = {f"{name}@{k}" for name in ("P", "nDCG", "R", "PSP") for k in range(1, 6)}
@@ -57,6 +58,9 @@ def test_eval_is_what_the_library_says(rows: Trained) -> None:
     ids, _ = model.top_k(data.x, 5)
     hits = np.mean([ids[row, 0] in data.y[row] for row in range(len(data))])
     assert answer["P@1"] == pytest.approx(hits)
+    rare = propensities(label_counts(read(rows.train).y), 300)
+    for name, value in evaluate(ids, data.y, rare).items():
+        assert answer[name] == pytest.approx(value), name
     assert answer["P@1"] > 0.9
     assert answer["rows"] == 60
 
@@ -90,6 +94,14 @@ def test_predict_a_file(rows: Trained) -> None:
 def test_predict_more_than_there_is(rows: Trained) -> None:
     answer = succeed_json("predict", rows.model, rows.valid, "-k", "100")
     assert {len(row) for row in answer["predictions"]} == {LABELS}
+
+
+def test_what_a_lookup_does_not_find_is_not_predicted(rows: Trained, tmp_path: Path) -> None:
+    succeed("train", rows.train, "-o", tmp_path / "m", *FEW, "--index", "clustered")
+    answer = succeed_json("predict", tmp_path / "m", rows.valid, "-k", str(LABELS), "--lookup")
+    assert 1 <= min(map(len, answer["predictions"])) < LABELS
+    assert all(isinstance(entry["label"], int) for row in answer["predictions"] for entry in row)
+    assert all(np.isfinite(entry["score"]) for row in answer["predictions"] for entry in row)
 
 
 def test_predict_rows_from_standard_input(rows: Trained) -> None:
