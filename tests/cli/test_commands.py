@@ -195,7 +195,7 @@ def test_tensorboard_events(rows: Trained, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_saves_and_resume_ends_where_it_would_have(tmp_path: Path) -> None:
-    data = write_xmc(tmp_path / "train.txt", 600)
+    data = write_xmc(tmp_path / "train.txt", 200)
     options = ("--epochs", "40", "--batch-size", "8", "--hidden", "16", "--threads", "1")
     command = [sys.executable, "-m", "hashfold", "train", str(data), "-o", str(tmp_path / "m"), *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as running:
