@@ -60,7 +60,8 @@ def _settle_network(found: Statistics, network: dict[str, Any], settle: Any) -> 
     hard = settle(network, "hard_negatives", 0 if dense else 8, reason)
     if settle(network, "index", "lsh" if hard else "clustered", "of the output layer") == "lsh":
         bits = hashes_per_table(found.labels)
-        settle(network, "index_options", {"hashes_per_table": bits}, f"{found.labels >> bits} labels a bucket")
+        tables = {"num_tables": 16, "hashes_per_table": bits}
+        settle(network, "index_options", tables, f"{found.labels >> bits} labels a bucket")
     single = found.max_labels_per_row <= 1
     many = dense or found.labels_per_row >= MANY_LABELS_A_ROW
     reason = "one label a row" if single else f"{found.labels_per_row:.1f} labels a row"
