@@ -73,13 +73,49 @@ def test_label_norm_holds() -> None:
     torch.testing.assert_close(norms, torch.full_like(norms, 12.0))
 
 
-def test_exact_lookup_predicts_as_scoring_all() -> None:
+def test_scores_are_the_logits_and_the_best() -> None:
     x, _ = planted()
-    network = trained(3, index="exact")
+    network = trained(3)
+    ids, scores = network.top_k(x, 5)
+    best = torch.topk(network.output(network.hidden(x)).detach(), 5)
+    np.testing.assert_allclose(scores, best.values.numpy(), rtol=1e-5, atol=1e-5)
+    assert (ids == best.indices.numpy()).mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("search", "options"),
+    [
+        ("exact", {}),
+        ("clustered", {"probes": 6, "num_clusters": 6}),
+        ("lsh", {"hashes_per_table": 1, "rerank": True}),
+    ],
+)
+def test_lookup_that_reaches_everything_predicts_as_scoring_all(search: str, options: dict[str, object]) -> None:
+    x, _ = planted()
+    network = trained(3, search=search, search_options=options)
     ids, scores = network.top_k(x, 5)
     found, found_scores = network.top_k(x, 5, lookup=True)
     np.testing.assert_allclose(scores, found_scores, rtol=1e-5, atol=1e-5)
     assert (ids == found).mean() > 0.99
+
+
+def test_lookup_scores_fewer_labels_and_says_how_many() -> None:
+    x, y = planted()
+    network = trained(search_options={"num_clusters": 8, "probes": 2})
+    found = network.candidates(x, 3, lookup=True)
+    assert found.found.mean() < 0.6 * LABELS
+    assert evaluate(network.top_k(x, 5, lookup=True)[0], y)["P@1"] > 0.8
+
+
+def test_predictions_follow_the_weights() -> None:
+    x, y = planted()
+    network = trained(3)
+    first = network.top_k(x, 5, lookup=True)
+    network.training_step(x, y, seed=0)
+    second = network.top_k(x, 5, lookup=True)
+    assert not np.array_equal(first[1], second[1])
+    network.load_state_dict(trained(3).state_dict())
+    assert np.array_equal(network.top_k(x, 5, lookup=True)[1], first[1])
 
 
 def test_statistics_say_what_was_computed() -> None:

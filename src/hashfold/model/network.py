@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hashfold import checks
-from hashfold.index import DriftMeter, make_schedule
+from hashfold.index import Candidates, DriftMeter, NeuronIndex, make_index, make_schedule
 from hashfold.nn import LSHLinear, SampledSigmoidLoss, SampledSoftmaxLoss, SparseLinear
 from hashfold.optim import RowAdam
 from hashfold.sparse import ActiveSet, CsrBatch, Float32, Int32, LookupStats, RaggedIds
@@ -28,7 +28,8 @@ class NetworkConfig:
     (many labels a row). dropout: share of hidden units dropped in training. negatives: uniform negative
     labels a batch; 0 computes all labels. hard_negatives: labels looked up by each row's hidden vector
     and added to the batch's active set. index, index_options: of the output layer. rebuild: when
-    training rebuilds that index, see `hashfold.index.make_schedule`. lr: Adam's peak rate. input_std,
+    training rebuilds that index, see `hashfold.index.make_schedule`. search, search_options: of the index
+    that predicts by lookup, built over the trained weights. lr: Adam's peak rate. input_std,
     output_std: of the initial weights. unit_hidden, label_norm: hidden vectors scaled to length 1 and
     label vectors held to a length (0: free), which makes the layer easy to look up. label_bias: labels
     have biases, started at their log prior.
@@ -44,6 +45,8 @@ class NetworkConfig:
     index: str = "exact"
     index_options: dict[str, Any] = field(default_factory=dict)
     rebuild: str = "growing:100:1.5"
+    search: str = "clustered"
+    search_options: dict[str, Any] = field(default_factory=dict)
     lr: float = 5e-3
     input_std: float = 0.06
     output_std: float = 0.02
@@ -113,6 +116,8 @@ class LookupNetwork(nn.Module):
         self.schedule = make_schedule(config.rebuild)
         self.drift = DriftMeter(config.num_labels, seed=config.seed)
         self.steps = 0
+        self._searchers: dict[str, NeuronIndex] = {}
+        self.register_load_state_dict_post_hook(_forget_searchers)  # type: ignore[no-untyped-call]
         self.optimizer = self._make_optimizer()
         if config.label_norm:
             with torch.no_grad():
@@ -167,6 +172,7 @@ class LookupNetwork(nn.Module):
 
     def training_step(self, x: CsrBatch, y: RaggedIds, seed: int) -> StepResult:
         """Forward, backward and update for one batch; `seed` fixes dropout and negatives."""
+        self._searchers.clear()
         h = self.hidden(x, dropout_seed=seed)
         active = self.select(h, y, seed)
         logits = self.output(h, active)
@@ -211,30 +217,47 @@ class LookupNetwork(nn.Module):
         self.drift.load_state(state["marked_rows"], self.config.hidden)
         self.steps = state["steps"]
 
+    def searcher(self, lookup: bool) -> NeuronIndex:
+        """The index that predictions ask: every label scored, or `config.search` over the weights as they are.
+
+        Built when first asked for after the weights have moved.
+        """
+        name = self.config.search if lookup else "exact"
+        if name not in self._searchers:
+            options = self.config.search_options if lookup else {}
+            index = make_index(name, self.config.num_labels, self.config.hidden, **options)
+            bias = self.output.bias
+            index.build(self.output.weight.detach().numpy(), None if bias is None else bias.detach().numpy())
+            self._searchers[name] = index
+        return self._searchers[name]
+
     @torch.no_grad()
-    def top_k(self, x: CsrBatch, k: int, lookup: bool = False, block_rows: int = 256) -> tuple[Int32, Float32]:
+    def candidates(self, x: CsrBatch, k: int, lookup: bool = False) -> Candidates:
+        """The k labels of each row with the highest logits, best first, and how many were scored (`found`)."""
+        return self.searcher(lookup).query(self.hidden(x).numpy(), k)
+
+    def top_k(self, x: CsrBatch, k: int, lookup: bool = False, block_rows: int = 1024) -> tuple[Int32, Float32]:
         """The k highest-scored labels of each row and their logits, best first: (rows, k) each.
 
-        With `lookup` the index proposes the labels; else all are scored. Rows for which fewer than k
-        labels were found end in id -1 with score -inf.
+        With `lookup` the search index proposes the labels; else all are scored. Rows for which fewer than
+        k labels were found end in id -1 with score -inf.
         """
         k = min(k, self.config.num_labels)
         ids, scores = np.full((len(x), k), -1, np.int32), np.full((len(x), k), -math.inf, np.float32)
         for at in range(0, len(x), block_rows):
-            rows = np.arange(at, min(len(x), at + block_rows))
-            h = self.hidden(x.take(rows))
-            if lookup:
-                _fill_top(
-                    self.output.candidates(h, k), ids[rows[0] : rows[-1] + 1], scores[rows[0] : rows[-1] + 1]
-                )
-            else:
-                best = torch.topk(self.output(h), k, dim=1)
-                ids[rows], scores[rows] = best.indices.numpy(), best.values.numpy()
+            rows = slice(at, min(len(x), at + block_rows))
+            _fill_top(self.candidates(x.take(np.arange(len(x))[rows]), k, lookup), ids[rows], scores[rows])
         return ids, scores
 
 
-def _fill_top(found: Any, ids: Int32, scores: Float32) -> None:
+def _fill_top(found: Candidates, ids: Int32, scores: Float32) -> None:
     counts = found.counts
     columns = np.arange(len(found.ids)) - np.repeat(found.indptr[:-1], counts)
     rows = np.repeat(np.arange(len(counts)), counts)
     ids[rows, columns], scores[rows, columns] = found.ids, found.scores
+
+
+def _forget_searchers(network: nn.Module, _: object) -> None:
+    """New weights: predictions build their index anew."""
+    assert isinstance(network, LookupNetwork)
+    network._searchers.clear()

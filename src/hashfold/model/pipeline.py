@@ -147,7 +147,7 @@ class HashfoldModel:
 
     def active_fraction(self, rows: CsrBatch, k: int = 5) -> float:
         """The share of all labels whose scores a lookup of k labels computes, mean over rows."""
-        found = self.network.output.candidates(self.network.hidden(self.encode(rows)), k).found
+        found = self.network.candidates(self.encode(rows), k, lookup=True).found
         return float(found.mean()) / self.num_labels
 
     def propensities(self, num_labels: int) -> np.ndarray[Any, np.dtype[np.float64]]:
