@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from hashfold.cli.app import Hashfold, Session, common, show_json
+from hashfold.cli.app import Hashfold, Invocation, common, show_json
 from hashfold.errors import FileFormatError, HashfoldError, InputError, Interrupted, MissingDependencyError
 
 FAULTS = [
@@ -35,7 +35,7 @@ FAULTS = [
 def failing(error: BaseException) -> Hashfold:
     @click.command()
     @common
-    def fail(session: Session) -> None:
+    def fail(invocation: Invocation) -> None:
         raise error
 
     return Hashfold("hashfold", commands=[fail])
@@ -72,7 +72,7 @@ def test_a_reader_who_leaves_is_no_error() -> None:
         "from hashfold.cli.app import Hashfold, common\n"
         "@click.command()\n"
         "@common\n"
-        "def many(session):\n"
+        "def many(invocation):\n"
         "    for _ in range(100000): click.echo('line')\n"
         "Hashfold('hashfold', commands=[many]).main(['many'])\n"
     )

@@ -50,7 +50,7 @@ class InterruptedByUserError(Exception):
 
 
 @dataclass
-class Session:
+class Invocation:
     """One run of the command: how it was asked to talk."""
 
     json: bool = False
@@ -67,9 +67,9 @@ class Hashfold(click.Group):
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> NoReturn:
-        session = Session()
-        extra = {**extra, "standalone_mode": False, "obj": session}
-        sys.exit(_guarded(lambda: super(Hashfold, self).main(args, prog_name, **extra), session))
+        invocation = Invocation()
+        extra = {**extra, "standalone_mode": False, "obj": invocation}
+        sys.exit(_guarded(lambda: super(Hashfold, self).main(args, prog_name, **extra), invocation))
 
     def invoke(self, ctx: click.Context) -> Any:
         """As click does, but for the two ends that click would settle by itself."""
@@ -83,7 +83,7 @@ class Hashfold(click.Group):
             raise InterruptedByUserError("interrupted.") from None
 
 
-def _guarded(run: Callable[[], Any], session: Session) -> int:
+def _guarded(run: Callable[[], Any], invocation: Invocation) -> int:
     """Runs the command; its exit code."""
     try:
         result = run()
@@ -96,7 +96,7 @@ def _guarded(run: Callable[[], Any], session: Session) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_LEFT
     except Exception as error:
-        if session.debug:
+        if invocation.debug:
             traceback.print_exc()
         code, line = explain(error)
         click.echo("hashfold: " + " ".join(line.split()), err=True)
@@ -124,11 +124,11 @@ def explain(error: Exception) -> tuple[int, str]:
 
 
 def common(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of every command: --json and --debug; the command receives the `Session` first."""
+    """The options of every command: --json and --debug; the command receives the `Invocation` first."""
 
     def remember(field: str) -> Callable[[click.Context, click.Parameter, bool], None]:
         def callback(context: click.Context, _: click.Parameter, value: bool) -> None:
-            setattr(context.ensure_object(Session), field, value)
+            setattr(context.ensure_object(Invocation), field, value)
 
         return callback
 

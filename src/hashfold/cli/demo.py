@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from hashfold.cli import options
-from hashfold.cli.app import Session, common, show_json
+from hashfold.cli.app import Invocation, common, show_json
 
 
 @click.command()
@@ -17,7 +17,7 @@ from hashfold.cli.app import Session, common, show_json
 @click.option("--data", metavar="FILE", help="digits: an .npz of 16 x 16 images, such as usps.")
 @options.machine
 @common
-def demo(session: Session, name: str, seed: int, data: str | None, threads: int | None) -> None:
+def demo(invocation: Invocation, name: str, seed: int, data: str | None, threads: int | None) -> None:
     """Show what hashfold does, offline.
 
     code (by default; under two minutes on two cores): learns to complete Python code from the standard library.
@@ -26,7 +26,7 @@ def demo(session: Session, name: str, seed: int, data: str | None, threads: int 
     """
     options.use_threads(threads)
     result, show = _code(seed, data) if name == "code" else _digits(seed, data)
-    if session.json:
+    if invocation.json:
         show_json(result)
         return
     from rich.console import Console

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from hashfold import __version__
-from hashfold.cli.app import OUR_FAULT, Session, common, show_json
+from hashfold.cli.app import OUR_FAULT, Invocation, common, show_json
 from hashfold.errors import NativeExtensionError
 from hashfold.memory import available_bytes, total_bytes
 
@@ -22,14 +22,14 @@ _DEPENDENCIES = ("numpy", "scipy", "scikit-learn", "safetensors")
 
 @click.command()
 @common
-def doctor(session: Session) -> int:
+def doctor(invocation: Invocation) -> int:
     """Say what this machine and installation offer.
 
     Instruction set, threads, torch build, memory, the compiled core, optional extras. Exit code 1 if hashfold
     cannot work here.
     """
     report = examine()
-    if session.json:
+    if invocation.json:
         show_json(report)
     else:
         _show(report)

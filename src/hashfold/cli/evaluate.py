@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from hashfold.cli import options
-from hashfold.cli.app import Session, common, show_json
+from hashfold.cli.app import Invocation, common, show_json
 from hashfold.memory import peak_bytes
 
 KS = (1, 2, 3, 4, 5)
@@ -20,7 +20,9 @@ KS = (1, 2, 3, 4, 5)
 @options.look_up
 @options.machine
 @common
-def evaluate(session: Session, model: str, data: str, lookup: bool, threads: int | None, **reading: Any) -> None:
+def evaluate(
+    invocation: Invocation, model: str, data: str, lookup: bool, threads: int | None, **reading: Any
+) -> None:
     """Score the model folder MODEL on DATA, whose labels are known.
 
     P@k, nDCG@k, recall@k, and P@k weighted by propensity (PSP@k), each for k = 1 to 5.
@@ -32,7 +34,7 @@ def evaluate(session: Session, model: str, data: str, lookup: bool, threads: int
     rows = trained.read(data, **options.given(**reading))
     answer = {"model": model, "data": data, **trained.evaluate(rows, KS, lookup=lookup)}
     answer |= {"lookup": lookup, "peak_memory_bytes": peak_bytes()}
-    if session.json:
+    if invocation.json:
         show_json(answer)
     else:
         _tell(answer)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hashfold.cli import options
-from hashfold.cli.app import Session, common, show_json
+from hashfold.cli.app import Invocation, common, show_json
 
 if TYPE_CHECKING:
     from hashfold.model import HashfoldModel
@@ -27,7 +27,7 @@ _BLOCK_ROWS = 4096
 @options.machine
 @common
 def predict(
-    session: Session, model: str, data: str, k: int, lookup: bool, threads: int | None, **reading: Any
+    invocation: Invocation, model: str, data: str, k: int, lookup: bool, threads: int | None, **reading: Any
 ) -> None:
     """Rank labels for DATA with the model folder MODEL; `-` (the default) reads standard input.
 
@@ -41,7 +41,7 @@ def predict(
     options.use_threads(threads)
     trained = HashfoldModel.load(model)
     ranked = _ranked(trained, _rows(trained, data, options.given(**reading)), k, lookup)
-    if session.json:
+    if invocation.json:
         rows = [[{"label": label, "score": score} for label, score in row] for row in ranked]
         show_json({"model": model, "k": k, "lookup": lookup, "rows": len(rows), "predictions": rows})
         return

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hashfold.cli import options
-from hashfold.cli.app import Session, common, show_json
+from hashfold.cli.app import Invocation, common, show_json
 from hashfold.errors import FileFormatError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _all(*decorators: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--tensorboard", metavar="FOLDER", help="Write TensorBoard events.")
 @click.option("--quiet", is_flag=True, help="No progress, no chosen settings.")
 @common
-def train(session: Session, data: str, output: str, **chosen: Any) -> None:
+def train(invocation: Invocation, data: str, output: str, **chosen: Any) -> None:
     """Train a model on DATA and write it to the folder MODEL.
 
     DATA is a file in the Extreme Classification format (.txt), svmlight, CSV, TSV, JSON lines or Parquet, plain,
@@ -99,7 +99,7 @@ def train(session: Session, data: str, output: str, **chosen: Any) -> None:
         "examples_per_second": result.examples_per_second,
         "history": result.history,
     }
-    if session.json:
+    if invocation.json:
         show_json(answer)
     else:
         _tell(answer)
