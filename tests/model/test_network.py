@@ -87,7 +87,7 @@ def test_scores_are_the_logits_and_the_best() -> None:
     [
         ("exact", {}),
         ("clustered", {"probes": 6, "num_clusters": 6}),
-        ("lsh", {"hashes_per_table": 1, "rerank": True}),
+        ("lsh", {"hashes_per_table": 1, "rerank": True, "pool": 40}),
     ],
 )
 def test_lookup_that_reaches_everything_predicts_as_scoring_all(search: str, options: dict[str, object]) -> None:
