@@ -12,6 +12,7 @@ accumulate the gradients of fused weights (they do not exist).
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Protocol, overload
 
@@ -33,7 +34,7 @@ class Fusable(Protocol):
     def fuse_with(self, optimizer: RowOptimizer) -> None: ...
 
 
-class RowOptimizer(torch.optim.Optimizer):
+class RowOptimizer(torch.optim.Optimizer, ABC):
     """What the row-wise rules share. float32 parameters on the CPU, one or two dimensions."""
 
     _rule: ClassVar[int]
@@ -105,11 +106,13 @@ class RowOptimizer(torch.optim.Optimizer):
     def _parameters(self) -> Iterable[Parameter]:
         return (p for group in self.param_groups for p in group["params"])
 
+    @abstractmethod
     def _native(self, group: dict[str, Any]) -> Any:
-        raise NotImplementedError
+        """The group's rule at its current step, as the compiled core takes it."""
 
+    @abstractmethod
     def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
-        raise NotImplementedError
+        """Names of the rule's state tensors, at most two, in the core's order."""
 
 
 class RowAdam(RowOptimizer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -15,7 +16,8 @@ from hashfold.sparse import ActiveSet
 
 
 class _SampledLoss(nn.Module):
-    _kernel: ClassVar[kernels.Loss]
+    _kernel: ClassVar[kernels.Loss]  # sets shared by the batch
+    _rowwise: ClassVar[Callable[[Tensor, ActiveSet], Tensor]]  # sets per row
 
     def forward(self, logits: Tensor | ActiveValues, active: ActiveSet | None = None) -> Tensor:
         """The mean loss over rows, a scalar.
@@ -24,7 +26,7 @@ class _SampledLoss(nn.Module):
         `ActiveValues` it gives for sets per row.
         """
         if isinstance(logits, ActiveValues):
-            return self._rowwise(logits)
+            return type(self)._rowwise(logits.values, logits.active)
         if active is None:
             checks.fail(type(self).__name__, "logits of a shared set need that set", "no active set")
         return self.with_gradient(logits, active)[0]
@@ -40,9 +42,6 @@ class _SampledLoss(nn.Module):
         starts, positions = torch.from_numpy(active.label_indptr), torch.from_numpy(active.label_positions)
         return type(self)._kernel(logits, weights, starts, positions)
 
-    def _rowwise(self, logits: ActiveValues) -> Tensor:
-        raise NotImplementedError
-
 
 class SampledSoftmaxLoss(_SampledLoss):
     """Cross-entropy over the active set, mean over a row's labels, then over rows.
@@ -54,9 +53,7 @@ class SampledSoftmaxLoss(_SampledLoss):
     """
 
     _kernel = staticmethod(kernels.sampled_softmax)
-
-    def _rowwise(self, logits: ActiveValues) -> Tensor:
-        return rowwise_softmax_loss(logits.values, logits.active)
+    _rowwise = staticmethod(rowwise_softmax_loss)
 
 
 class SampledSigmoidLoss(_SampledLoss):
@@ -67,6 +64,4 @@ class SampledSigmoidLoss(_SampledLoss):
     """
 
     _kernel = staticmethod(kernels.sampled_sigmoid)
-
-    def _rowwise(self, logits: ActiveValues) -> Tensor:
-        return rowwise_sigmoid_loss(logits.values, logits.active)
+    _rowwise = staticmethod(rowwise_sigmoid_loss)
