@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
@@ -15,9 +15,13 @@ from hashfold.nn.rowwise_losses import rowwise_sigmoid_loss, rowwise_softmax_los
 from hashfold.sparse import ActiveSet
 
 
-class _SampledLoss(nn.Module):
-    _kernel: ClassVar[kernels.Loss]  # sets shared by the batch
-    _rowwise: ClassVar[Callable[[Tensor, ActiveSet], Tensor]]  # sets per row
+class _SampledLoss(nn.Module, ABC):
+    _kernel: ClassVar[kernels.Loss]  # of a set shared by the batch
+
+    @staticmethod
+    @abstractmethod
+    def _rowwise(values: Tensor, active: ActiveSet) -> Tensor:
+        """The loss of a set per row."""
 
     def forward(self, logits: Tensor | ActiveValues, active: ActiveSet | None = None) -> Tensor:
         """The mean loss over rows, a scalar.
@@ -26,7 +30,7 @@ class _SampledLoss(nn.Module):
         `ActiveValues` it gives for sets per row.
         """
         if isinstance(logits, ActiveValues):
-            return type(self)._rowwise(logits.values, logits.active)
+            return self._rowwise(logits.values, logits.active)
         if active is None:
             checks.fail(type(self).__name__, "logits of a shared set need that set", "no active set")
         return self.with_gradient(logits, active)[0]
