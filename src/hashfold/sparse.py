@@ -93,15 +93,11 @@ class CsrBatch:
 
 
 @dataclass(frozen=True)
-class RaggedIds:
-    """A set of ids for each row: the labels of examples, or the candidates of queries.
-
-    Row i holds `ids[indptr[i] : indptr[i + 1]]`, each in [0, num_ids) and distinct within the row.
-    """
+class Ragged:
+    """Ids for each row: row i holds `ids[indptr[i] : indptr[i + 1]]`, distinct within the row."""
 
     indptr: Int64
     ids: Int32
-    num_ids: int
 
     def __len__(self) -> int:
         return len(self.indptr) - 1
@@ -111,7 +107,15 @@ class RaggedIds:
 
     @property
     def counts(self) -> Int64:
+        """(rows,): how many ids each row holds."""
         return np.diff(self.indptr)
+
+
+@dataclass(frozen=True)
+class RaggedIds(Ragged):
+    """A set of ids for each row, such as the labels of examples: ascending, each in [0, num_ids)."""
+
+    num_ids: int
 
     @classmethod
     def from_lists(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashfold import checks
-from hashfold.sparse import CsrBatch, Float32, Int32, Int64
+from hashfold.sparse import CsrBatch, Float32, Int32, Int64, Ragged
 
 Queries = Float32 | CsrBatch
 Arrays = dict[str, npt.NDArray[Any]]
@@ -19,29 +19,17 @@ DENSE_BLOCK_BYTES = 64 << 20  # CSR queries are made dense in blocks of at most 
 
 
 @dataclass(frozen=True)
-class Candidates:
+class Candidates(Ragged):
     """Items found for each query row, best first.
 
-    Row i holds `ids[indptr[i] : indptr[i + 1]]` (distinct) with `scores` that never rise within the row;
-    what a score means is the index's own (inner product, number of collisions). `found[i]` is the number
-    of distinct items the index looked at for row i before the budget cut.
+    Row i's `scores` lie as its ids do and never rise within the row; what a score means is the
+    index's own (inner product, number of collisions). `found[i]` is the number of distinct items
+    the index looked at for row i before the budget cut.
     """
 
-    indptr: Int64
-    ids: Int32
     scores: Float32
     num_items: int
     found: Int64
-
-    def __len__(self) -> int:
-        return len(self.indptr) - 1
-
-    def __getitem__(self, row: int) -> Int32:
-        return self.ids[self.indptr[row] : self.indptr[row + 1]]
-
-    @property
-    def counts(self) -> Int64:
-        return np.diff(self.indptr)
 
     @property
     def truncated(self) -> int:

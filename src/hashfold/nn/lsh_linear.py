@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -12,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from hashfold import checks, functional
-from hashfold.functional import RowUpdater
 from hashfold.index import Candidates, NeuronIndex, all_active, make_index, select_rows, select_shared
 from hashfold.index.select import Fill
 from hashfold.nn.active import ActiveValues
+from hashfold.nn.row_layer import RowLayer
 from hashfold.sparse import ActiveSet, CsrBatch, RaggedIds
 
 Input: TypeAlias = Tensor | CsrBatch | ActiveValues
 
 
-class LSHLinear(nn.Module):
+class LSHLinear(RowLayer):
     """y = x W^T + b at the active neurons only; with all of them active, `nn.Linear` (SLIDE: Chen et al. 2020).
 
     Which neurons are active is decided outside of `forward`: `lookup` (one set a row: hidden layers and
@@ -50,12 +49,9 @@ class LSHLinear(nn.Module):
         init_std: float | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        self.in_features = checks.integer("LSHLinear", "in_features", in_features, low=1)
-        self.out_features = checks.integer("LSHLinear", "out_features", out_features, low=1)
-        self.init_std = 1.0 / math.sqrt(in_features) if init_std is None else init_std
-        self.weight = nn.Parameter(torch.empty(out_features, in_features))
-        self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
+        super().__init__(
+            in_features, out_features, bias, rows="out_features", init_std=init_std, generator=generator
+        )
         if isinstance(index, NeuronIndex):
             self.index = index
         else:
@@ -63,24 +59,11 @@ class LSHLinear(nn.Module):
         if (self.index.num_items, self.index.dim) != (out_features, in_features):
             shape = (self.index.num_items, self.index.dim)
             checks.fail("LSHLinear", f"index must be over {(out_features, in_features)} (items, width)", shape)
-        self._built = False
-        self._fused: RowUpdater | None = None
         self.register_load_state_dict_post_hook(_forget_tables)  # type: ignore[no-untyped-call]
-        self.reset_parameters(generator)
 
-    @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        self.weight.normal_(0.0, self.init_std, generator=generator)
-        if self.bias is not None:
-            self.bias.zero_()
+        super().reset_parameters(generator)
         self._built = False
-
-    def fuse_with(self, optimizer: RowUpdater) -> None:
-        """Called by `optimizer.fuse`: weight and bias move inside backward from now on."""
-        for parameter in self.parameters():
-            if not optimizer.owns(parameter):
-                checks.fail("LSHLinear", "the optimizer must own this layer's parameters", "another optimizer")
-        self._fused = optimizer
 
     def rebuild(self) -> None:
         """Builds the index from the weights as they are now."""
@@ -152,8 +135,7 @@ class LSHLinear(nn.Module):
         return ActiveValues(active, functional.rowwise_linear(rows, self.weight, self.bias, active, self._fused))
 
     def extra_repr(self) -> str:
-        bias, index = self.bias is not None, self.index.name
-        return f"in_features={self.in_features}, out_features={self.out_features}, bias={bias}, index={index}"
+        return f"{super().extra_repr()}, index={self.index.name}"
 
 
 def _forget_tables(layer: nn.Module, _: object) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hashfold import checks, functional
-from hashfold.functional import RowUpdater
 from hashfold.nn.active import ActiveValues
+from hashfold.nn.row_layer import RowLayer
 from hashfold.sparse import CsrBatch
 
 
-class SparseLinear(nn.Module):
+class SparseLinear(RowLayer):
     """y = x W + b for compressed sparse rows x (rows, in_features) -> (rows, out_features), float32.
 
     `weight` is feature-major, (in_features, out_features), so that a batch's features are rows that
@@ -32,26 +30,9 @@ class SparseLinear(nn.Module):
         init_std: float | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        self.in_features = checks.integer("SparseLinear", "in_features", in_features, low=1)
-        self.out_features = checks.integer("SparseLinear", "out_features", out_features, low=1)
-        self.init_std = 1.0 / math.sqrt(out_features) if init_std is None else init_std
-        self.weight = nn.Parameter(torch.empty(in_features, out_features))
-        self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
-        self._fused: RowUpdater | None = None
-        self.reset_parameters(generator)
-
-    @torch.no_grad()
-    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        self.weight.normal_(0.0, self.init_std, generator=generator)
-        if self.bias is not None:
-            self.bias.zero_()
-
-    def fuse_with(self, optimizer: RowUpdater) -> None:
-        """Called by `optimizer.fuse`: the weight moves inside backward from now on."""
-        if not optimizer.owns(self.weight):
-            checks.fail("SparseLinear", "the optimizer must own this layer's weight", "another optimizer")
-        self._fused = optimizer
+        super().__init__(
+            in_features, out_features, bias, rows="in_features", init_std=init_std, generator=generator
+        )
 
     def forward(self, x: CsrBatch | ActiveValues) -> Tensor:
         width = x.num_cols if isinstance(x, CsrBatch) else x.num_items
@@ -60,7 +41,3 @@ class SparseLinear(nn.Module):
         indptr, indices, values = functional.csr_tensors(x) if isinstance(x, CsrBatch) else x.csr()
         y = functional.sparse_linear(indptr, indices, values, self.weight, self._fused)
         return y if self.bias is None else y + self.bias
-
-    def extra_repr(self) -> str:
-        bias = self.bias is not None
-        return f"in_features={self.in_features}, out_features={self.out_features}, bias={bias}"
