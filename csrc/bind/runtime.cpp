@@ -13,7 +13,7 @@ void bind_runtime(nb::module_& m) {
     m.def("isa", [] { return isa_name(isa_active()); });
     m.def("isa_levels", [] {
         nb::list levels;
-        for (Isa level : {Isa::baseline, Isa::avx2, Isa::avx512})
+        for (Isa level : {Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512_bf16})
             if (isa_supported(level)) levels.append(isa_name(level));
         return levels;
     });

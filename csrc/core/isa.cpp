@@ -7,7 +7,7 @@
 namespace hashfold {
 namespace {
 
-constexpr Isa levels[] = {Isa::avx512, Isa::avx2, Isa::baseline};
+constexpr Isa levels[] = {Isa::avx512_bf16, Isa::avx512, Isa::avx2, Isa::baseline};
 
 Isa best_level() {
     for (Isa level : levels)
@@ -24,6 +24,8 @@ std::atomic<Isa>& active() {
 
 const char* isa_name(Isa level) {
     switch (level) {
+        case Isa::avx512_bf16:
+            return "avx512_bf16";
         case Isa::avx512:
             return "avx512";
         case Isa::avx2:
@@ -36,6 +38,9 @@ const char* isa_name(Isa level) {
 bool isa_supported(Isa level) {
 #if defined(__x86_64__)
     switch (level) {
+        case Isa::avx512_bf16:
+            return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni") &&
+                   isa_supported(Isa::avx512);
         case Isa::avx512:
             return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                    __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&

@@ -7,7 +7,8 @@
 
 namespace hashfold {
 
-enum class Isa { baseline, avx2, avx512 };
+// avx512_bf16: with the dot products of 16-bit floats and of 8-bit integers.
+enum class Isa { baseline, avx2, avx512, avx512_bf16 };
 
 const char* isa_name(Isa level);
 bool isa_supported(Isa level);  // compiled in, and this machine has it
@@ -20,25 +21,30 @@ bool isa_force(const char* name);
 
 // Declares `const Table& function()` for each level and `function()` that picks the one in force.
 #if defined(__x86_64__)
-#define HASHFOLD_DISPATCH(Table, function)   \
-    namespace baseline {                     \
-    const Table& function();                 \
-    }                                        \
-    namespace avx2 {                         \
-    const Table& function();                 \
-    }                                        \
-    namespace avx512 {                       \
-    const Table& function();                 \
-    }                                        \
-    inline const Table& function() {         \
-        switch (isa_active()) {              \
-            case Isa::avx512:                \
-                return avx512::function();   \
-            case Isa::avx2:                  \
-                return avx2::function();     \
-            default:                         \
-                return baseline::function(); \
-        }                                    \
+#define HASHFOLD_DISPATCH(Table, function)      \
+    namespace baseline {                        \
+    const Table& function();                    \
+    }                                           \
+    namespace avx2 {                            \
+    const Table& function();                    \
+    }                                           \
+    namespace avx512 {                          \
+    const Table& function();                    \
+    }                                           \
+    namespace avx512_bf16 {                     \
+    const Table& function();                    \
+    }                                           \
+    inline const Table& function() {            \
+        switch (isa_active()) {                 \
+            case Isa::avx512_bf16:              \
+                return avx512_bf16::function(); \
+            case Isa::avx512:                   \
+                return avx512::function();      \
+            case Isa::avx2:                     \
+                return avx2::function();        \
+            default:                            \
+                return baseline::function();    \
+        }                                       \
     }
 #else
 #define HASHFOLD_DISPATCH(Table, function) \

@@ -1,7 +1,7 @@
 """The compiled core, loaded once: the only importer of the extension.
 
 Its functions take NumPy arrays and fill the outputs they are given. Importing this does not import
-torch. `HASHFOLD_ISA=baseline|avx2|avx512` forces an instruction set, `HASHFOLD_NUM_THREADS` (or
+torch. `HASHFOLD_ISA=baseline|avx2|avx512|avx512_bf16` forces an instruction set, `HASHFOLD_NUM_THREADS` (or
 `OMP_NUM_THREADS`) the threads.
 """
 
