@@ -6,6 +6,7 @@
 namespace hashfold {
 
 void bind_active_linear(nanobind::module_& m);
+void bind_quantized(nanobind::module_& m);
 void bind_runtime(nanobind::module_& m);
 void bind_selection(nanobind::module_& m);
 void bind_tables(nanobind::module_& m);

@@ -8,6 +8,7 @@ NB_MODULE(_native, m) {
     hashfold::bind_row_optimizer(m);
     hashfold::bind_selection(m);
     hashfold::bind_tables(m);
+    hashfold::bind_quantized(m);
     hashfold::bind_topk(m);
     hashfold::bind_sparse_linear(m);
     hashfold::bind_rowwise_linear(m);

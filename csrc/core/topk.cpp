@@ -7,7 +7,7 @@
 
 #include "parallel.hpp"
 #include "selection.hpp"
-#include "topk_table.hpp"
+#include "topk_queries.hpp"
 
 namespace hashfold {
 namespace {
@@ -71,104 +71,76 @@ bool few(int64_t queries) {
     return 8 * queries <= 2 * topk_table().width;
 }
 
-// Queries rows[0..count) of x, feature-major, padded with zeros to whole vectors.
-struct Panel {
-    std::vector<float> values;
-    std::vector<float> thresholds;
-    int vectors = 0;
-
-    void pack(Matrix<const float> x, const int32_t* rows, int64_t count) {
-        const int64_t width = topk_table().width;
-        vectors = count <= width ? 1 : 2;
-        const int64_t lanes = vectors * width;
-        values.assign(lanes * x.cols, 0.0f);
-        for (int64_t q = 0; q < count; ++q) {
-            const float* row = x.row(rows[q]);
-            for (int64_t k = 0; k < x.cols; ++k) values[k * lanes + q] = row[k];
-        }
-        thresholds.assign(lanes, std::numeric_limits<float>::infinity());  // the padding never hits
-    }
-};
-
-// A run of items: given ids, or [first, first + count).
-struct ItemRun {
-    const int32_t* ids;
-    int64_t first;
-    int64_t count;
-};
-
 // Offers a run of items to the queries of a panel; best[q] belongs to query rows[q].
-void offer(Panel& panel, const Items& items, const ItemRun& run, const int32_t* rows, int64_t count,
+template <class Panel, class ItemsOf>
+void offer(Panel& panel, const ItemsOf& items, const ItemRun& run, const int32_t* rows, int64_t count,
            std::vector<Best>& best, std::vector<Hit>& hits) {
-    const TopKTable& kernels = topk_table();
-    hits.resize(kItemBlock * panel.vectors * kernels.width);
+    hits.resize(kItemBlock * panel.thresholds.size());
     for (int64_t at = 0; at < run.count; at += kItemBlock) {
         for (int64_t q = 0; q < count; ++q) {
             // Equal scores may still win by a smaller id: the limit is the float just below.
             const float threshold = best[rows[q]].threshold();
             panel.thresholds[q] = std::nextafter(threshold, -std::numeric_limits<float>::infinity());
         }
-        const int64_t n = kernels.tile(panel.values.data(), panel.vectors, items, run.ids ? run.ids + at : nullptr,
-                                       run.first + at, std::min(kItemBlock, run.count - at),
-                                       panel.thresholds.data(), hits.data());
+        const int64_t n = panel.tile(items, run.part(at, kItemBlock), hits.data());
         for (int64_t h = 0; h < n; ++h) best[rows[hits[h].query]].push({hits[h].score, hits[h].item});
     }
 }
 
-void offer_one(const float* x, const Items& items, const ItemRun& run, Best& best, std::vector<float>& scores) {
+template <class Queries, class ItemsOf>
+void offer_one(const Queries& queries, int64_t query, const ItemsOf& items, const ItemRun& run, Best& best,
+               std::vector<float>& scores) {
     scores.resize(kItemBlock);
     for (int64_t at = 0; at < run.count; at += kItemBlock) {
-        const int64_t count = std::min(kItemBlock, run.count - at);
-        topk_table().scores(x, items, run.ids ? run.ids + at : nullptr, run.first + at, count, scores.data());
-        for (int64_t j = 0; j < count; ++j)
+        const ItemRun part = run.part(at, kItemBlock);
+        queries.scores(query, items, part, scores.data());
+        for (int64_t j = 0; j < part.count; ++j)
             if (!(scores[j] < best.threshold()) && scores[j] == scores[j])
-                best.push({scores[j], static_cast<int32_t>(run.ids ? run.ids[at + j] : run.first + at + j)});
+                best.push({scores[j], static_cast<int32_t>(part.ids ? part.ids[j] : part.first + j)});
     }
 }
 
 // The best of one span of items for queries [begin, end).
-std::vector<Best> scan(Matrix<const float> x, const Items& items, int64_t k, int64_t begin, int64_t end,
-                       const ItemRun& span, bool one_by_one) {
-    std::vector<Best> best(end - begin, Best(k));
-    const Matrix<const float> block{x.row(begin), end - begin, x.cols};
-    if (one_by_one) {
+template <class Queries, class ItemsOf>
+std::vector<Best> scan(const Queries& queries, const ItemsOf& items, int64_t k, int64_t begin, int64_t end,
+                       const ItemRun& span) {
+    const int64_t count = end - begin;
+    std::vector<Best> best(count, Best(k));
+    if (few(queries.rows())) {
         std::vector<float> scores;
-        for (int64_t q = 0; q < block.rows; ++q) offer_one(block.row(q), items, span, best[q], scores);
+        for (int64_t q = 0; q < count; ++q) offer_one(queries, begin + q, items, span, best[q], scores);
         return best;
     }
     const int64_t lanes = 2 * topk_table().width;
-    std::vector<int32_t> rows(block.rows);
-    for (int64_t q = 0; q < block.rows; ++q) rows[q] = static_cast<int32_t>(q);
-    std::vector<Panel> panels((block.rows + lanes - 1) / lanes);
+    std::vector<int32_t> rows(count);
+    for (int64_t q = 0; q < count; ++q) rows[q] = static_cast<int32_t>(q);
+    std::vector<typename Queries::Panel> panels((count + lanes - 1) / lanes);
     for (size_t p = 0; p < panels.size(); ++p)
-        panels[p].pack(block, &rows[p * lanes], std::min<int64_t>(lanes, block.rows - p * lanes));
+        panels[p].pack(queries, begin, &rows[p * lanes], std::min<int64_t>(lanes, count - p * lanes));
     std::vector<Hit> hits;
-    for (int64_t at = 0; at < span.count; at += kItemBlock) {  // the block stays in cache for all panels
-        const ItemRun run{nullptr, span.first + at, std::min(kItemBlock, span.count - at)};
+    for (int64_t at = 0; at < span.count; at += kItemBlock)  // the block stays in cache for all panels
         for (size_t p = 0; p < panels.size(); ++p)
-            offer(panels[p], items, run, &rows[p * lanes], std::min<int64_t>(lanes, block.rows - p * lanes), best,
-                  hits);
-    }
+            offer(panels[p], items, span.part(at, kItemBlock), &rows[p * lanes],
+                  std::min<int64_t>(lanes, count - p * lanes), best, hits);
     return best;
 }
 
-}  // namespace
-
-void top_k(Matrix<const float> x, const Items& items, int64_t k, int32_t* ids, float* scores, int64_t* counts) {
-    const int64_t blocks = (x.rows + kQueryBlock - 1) / kQueryBlock;
+template <class Queries, class ItemsOf>
+void top_k_of(const Queries& queries, const ItemsOf& items, int64_t k, int32_t* ids, float* scores,
+              int64_t* counts) {
+    const int64_t rows = queries.rows(), num_items = count_of(items);
+    const int64_t blocks = (rows + kQueryBlock - 1) / kQueryBlock;
     const int64_t wanted =
         blocks >= num_threads() ? 1 : (num_threads() + blocks - 1) / std::max<int64_t>(1, blocks);
-    const int64_t span = std::max<int64_t>(kItemBlock, (items.vectors.rows + wanted - 1) / wanted);
-    const int64_t spans = (items.vectors.rows + span - 1) / span;
-    const bool one_by_one = few(x.rows);
+    const int64_t span = std::max<int64_t>(kItemBlock, (num_items + wanted - 1) / wanted);
+    const int64_t spans = (num_items + span - 1) / span;
     std::vector<std::vector<Best>> parts(blocks * spans);
     parallel_chunks(blocks * spans, 1, [&](int64_t task, int64_t, int) {
         const int64_t block = task / spans, first = task % spans * span;
-        const int64_t begin = block * kQueryBlock, end = std::min(x.rows, begin + kQueryBlock);
-        parts[task] = scan(x, items, k, begin, end, {nullptr, first, std::min(span, items.vectors.rows - first)},
-                           one_by_one);
+        const int64_t begin = block * kQueryBlock, end = std::min(rows, begin + kQueryBlock);
+        parts[task] = scan(queries, items, k, begin, end, {nullptr, first, std::min(span, num_items - first)});
     });
-    parallel_chunks(x.rows, 16, [&](int64_t begin, int64_t end, int) {
+    parallel_chunks(rows, 16, [&](int64_t begin, int64_t end, int) {
         for (int64_t i = begin; i < end; ++i) {
             std::vector<Best>* of_block = &parts[i / kQueryBlock * spans];
             Best& all = of_block[0][i % kQueryBlock];
@@ -179,13 +151,34 @@ void top_k(Matrix<const float> x, const Items& items, int64_t k, int32_t* ids, f
     });
 }
 
+template <class Queries, class ItemsOf>
+void score_rows_of(const Queries& queries, const ItemsOf& items, const int64_t* indptr, const int32_t* ids,
+                   float* scores) {
+    parallel_chunks(queries.rows(), 4, [&](int64_t begin, int64_t end, int) {
+        for (int64_t i = begin; i < end; ++i)
+            queries.scores(i, items, {ids + indptr[i], 0, indptr[i + 1] - indptr[i]}, scores + indptr[i]);
+    });
+}
+
+}  // namespace
+
+void top_k(Matrix<const float> x, const Items& items, int64_t k, int32_t* ids, float* scores, int64_t* counts) {
+    top_k_of(FloatQueries(x), items, k, ids, scores, counts);
+}
+
+void top_k(Matrix<const float> x, const QuantizedItems& items, int64_t k, int32_t* ids, float* scores,
+           int64_t* counts) {
+    top_k_of(QuantizedQueries(x), items, k, ids, scores, counts);
+}
+
 void score_rows(Matrix<const float> x, const Items& items, const int64_t* indptr, const int32_t* ids,
                 float* scores) {
-    parallel_chunks(x.rows, 4, [&](int64_t begin, int64_t end, int) {
-        for (int64_t i = begin; i < end; ++i)
-            topk_table().scores(x.row(i), items, ids + indptr[i], 0, indptr[i + 1] - indptr[i],
-                                scores + indptr[i]);
-    });
+    score_rows_of(FloatQueries(x), items, indptr, ids, scores);
+}
+
+void score_rows(Matrix<const float> x, const QuantizedItems& items, const int64_t* indptr, const int32_t* ids,
+                float* scores) {
+    score_rows_of(QuantizedQueries(x), items, indptr, ids, scores);
 }
 
 void rank_rows(int64_t rows, int64_t budget, int64_t* indptr, int32_t* ids, float* scores) {
@@ -208,16 +201,16 @@ struct Visit {
 };
 
 // Queries [begin, end) list by list, so that a list's rows are fetched once for all that visit it.
-void probe_by_list(const HashTables& lists, Matrix<const int32_t> probes, Matrix<const float> x,
-                   const Items& items, int64_t begin, int64_t end, std::vector<Best>& best) {
+template <class Queries, class ItemsOf>
+void probe_by_list(const HashTables& lists, Matrix<const int32_t> probes, const Queries& queries,
+                   const ItemsOf& items, int64_t begin, int64_t end, std::vector<Best>& best) {
     std::vector<Visit> visits;
     for (int64_t i = begin; i < end; ++i)
         for (int64_t p = 0; p < probes.cols; ++p)
             visits.push_back({probes.row(i)[p], static_cast<int32_t>(i - begin)});
     std::stable_sort(visits.begin(), visits.end(), [](const Visit& a, const Visit& b) { return a.list < b.list; });
-    const Matrix<const float> block{x.row(begin), end - begin, x.cols};
     const size_t lanes = 2 * topk_table().width;
-    Panel panel;
+    typename Queries::Panel panel;
     std::vector<Hit> hits;
     std::vector<int32_t> rows;
     for (size_t v = 0; v < visits.size();) {
@@ -227,37 +220,50 @@ void probe_by_list(const HashTables& lists, Matrix<const int32_t> probes, Matrix
             rows.push_back(visits[v].query);
         const BucketView bucket = lists.bucket(0, list);
         if (bucket.size == 0) continue;
-        panel.pack(block, rows.data(), static_cast<int64_t>(rows.size()));
+        panel.pack(queries, begin, rows.data(), static_cast<int64_t>(rows.size()));
         offer(panel, items, {bucket.items, 0, bucket.size}, rows.data(), static_cast<int64_t>(rows.size()), best,
               hits);
     }
+}
+
+template <class Queries, class ItemsOf>
+void probe_lists_of(const HashTables& lists, Matrix<const int32_t> probes, const Queries& queries,
+                    const ItemsOf& items, int64_t budget, int64_t* indptr, int32_t* ids, float* scores,
+                    int64_t* found) {
+    const auto lock = lists.lock_for_reading();
+    // A panel pays when lists are shared by several queries.
+    const bool by_list = !few(queries.rows()) && queries.rows() * probes.cols >= 2 * lists.rules().num_buckets;
+    std::vector<int64_t> counts(queries.rows());
+    const int64_t grain = by_list ? 64 : 1;
+    parallel_spans(queries.rows(), grain, [&](int64_t begin, int64_t end, int) {
+        std::vector<Best> best(end - begin, Best(budget));
+        std::vector<float> scratch;
+        if (by_list) probe_by_list(lists, probes, queries, items, begin, end, best);
+        for (int64_t i = begin; i < end; ++i) {
+            found[i] = 0;
+            for (int64_t p = 0; p < probes.cols; ++p) {
+                const BucketView list = lists.bucket(0, probes.row(i)[p]);
+                found[i] += list.size;
+                if (!by_list) offer_one(queries, i, items, {list.items, 0, list.size}, best[i - begin], scratch);
+            }
+            counts[i] =
+                write(best[i - begin].sorted(), indptr[i + 1] - indptr[i], ids + indptr[i], scores + indptr[i]);
+        }
+    });
+    pack_rows(indptr, counts.data(), queries.rows(), ids, scores);
 }
 
 }  // namespace
 
 void probe_lists(const HashTables& lists, Matrix<const int32_t> probes, Matrix<const float> x, const Items& items,
                  int64_t budget, int64_t* indptr, int32_t* ids, float* scores, int64_t* found) {
-    const auto lock = lists.lock_for_reading();
-    // A panel pays when lists are shared by several queries.
-    const bool by_list = !few(x.rows) && x.rows * probes.cols >= 2 * lists.rules().num_buckets;
-    std::vector<int64_t> counts(x.rows);
-    const int64_t grain = by_list ? 64 : 1;
-    parallel_spans(x.rows, grain, [&](int64_t begin, int64_t end, int) {
-        std::vector<Best> best(end - begin, Best(budget));
-        std::vector<float> scratch;
-        if (by_list) probe_by_list(lists, probes, x, items, begin, end, best);
-        for (int64_t i = begin; i < end; ++i) {
-            found[i] = 0;
-            for (int64_t p = 0; p < probes.cols; ++p) {
-                const BucketView list = lists.bucket(0, probes.row(i)[p]);
-                found[i] += list.size;
-                if (!by_list) offer_one(x.row(i), items, {list.items, 0, list.size}, best[i - begin], scratch);
-            }
-            counts[i] =
-                write(best[i - begin].sorted(), indptr[i + 1] - indptr[i], ids + indptr[i], scores + indptr[i]);
-        }
-    });
-    pack_rows(indptr, counts.data(), x.rows, ids, scores);
+    probe_lists_of(lists, probes, FloatQueries(x), items, budget, indptr, ids, scores, found);
+}
+
+void probe_lists(const HashTables& lists, Matrix<const int32_t> probes, Matrix<const float> x,
+                 const QuantizedItems& items, int64_t budget, int64_t* indptr, int32_t* ids, float* scores,
+                 int64_t* found) {
+    probe_lists_of(lists, probes, QuantizedQueries(x), items, budget, indptr, ids, scores, found);
 }
 
 void list_probes(const HashTables& lists, Matrix<const int32_t> probes, Matrix<const float> list_scores,

@@ -1,24 +1,12 @@
 #include "../simd.hpp"
 #include "../topk_table.hpp"
+#include "hits.hpp"
 
 namespace hashfold::HASHFOLD_ISA {
 namespace {
 
 constexpr int kGroup = 6;  // items at a time: 6 x 2 accumulators, 2 query vectors and a weight fill 16 registers
 constexpr int64_t kAhead = 6;
-
-HF_INLINE int64_t item_at(const int32_t* ids, int64_t first, int64_t j) {
-    return ids ? ids[j] : first + j;
-}
-
-typedef int32_t IntVec __attribute__((vector_size(HASHFOLD_VECTOR_BYTES)));
-
-HF_INLINE bool any(IntVec mask) {
-    uint64_t words[HASHFOLD_VECTOR_BYTES / 8], all = 0;
-    std::memcpy(words, &mask, sizeof mask);
-    for (uint64_t word : words) all |= word;
-    return all != 0;
-}
 
 // Scores of G items for V vectors of queries: one weight is broadcast against all queries.
 template <int G, int V>
@@ -35,21 +23,6 @@ HF_INLINE void score_group(const float* panel, const Items& items, const int64_t
         for (int g = 0; g < G; ++g)
             for (int v = 0; v < V; ++v) sums[g][v] += queries[v] * rows[g][k];
     }
-}
-
-// Appends the scores above the thresholds; most vectors have none.
-template <int V>
-HF_INLINE int64_t collect(const Vec<float> (&sums)[V], int64_t item, const float* thresholds, Hit* hits) {
-    constexpr int width = kWidth<float>;
-    int64_t n = 0;
-    for (int v = 0; v < V; ++v) {
-        const Vec<float> limit = load(thresholds + v * width);
-        if (!any((IntVec)((sums[v] > limit) | ((limit != limit) & (sums[v] == sums[v]))))) continue;
-        for (int lane = 0; lane < width; ++lane)
-            if (sums[v][lane] > limit[lane] || (limit[lane] != limit[lane] && sums[v][lane] == sums[v][lane]))
-                hits[n++] = {static_cast<int32_t>(item), v * width + lane, sums[v][lane]};
-    }
-    return n;
 }
 
 template <int G, int V>

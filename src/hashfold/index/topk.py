@@ -1,4 +1,8 @@
-"""Exact inner products and the best of them, natively and as a NumPy twin."""
+"""Exact inner products and the best of them, natively and as a NumPy twin.
+
+Items are float32 rows, or the same in 8 bits: each query is then quantised too, and a score is one integer
+sum, scaled: the same bits for one row and for many, at every instruction set.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,13 @@ from hashfold import checks
 from hashfold.index.base import Candidates, Queries, dense_blocks, densify
 from hashfold.index.tables import gather
 from hashfold.kernels.native import core
-from hashfold.sparse import Float32, Int32
+from hashfold.kernels.quantized import QuantizedQueries, QuantizedRows, scores_reference
+from hashfold.sparse import Float32, Int32, Int64
+
+Rows = Float32 | QuantizedRows
 
 
-def top_k(x: Float32, vectors: Float32, bias: Float32 | None, k: int) -> tuple[Int32, Float32]:
+def top_k(x: Float32, vectors: Rows, bias: Float32 | None, k: int) -> tuple[Int32, Float32]:
     """ids and scores, both (rows, k): the k items with the largest <x, vectors[i]> + bias[i], best first.
 
     A blocked scan of all items on all threads, equal scores by smaller id; k at most the number of
@@ -19,20 +26,26 @@ def top_k(x: Float32, vectors: Float32, bias: Float32 | None, k: int) -> tuple[I
     """
     ids, scores = np.empty((len(x), k), np.int32), np.empty((len(x), k), np.float32)
     counts = np.empty(len(x), np.int64)
-    core.top_k(x, vectors, bias, ids, scores, counts)
+    if isinstance(vectors, QuantizedRows):
+        core.top_k_quantized(x, vectors.codes, vectors.scales, vectors.sums, bias, ids, scores, counts)
+    else:
+        core.top_k(x, vectors, bias, ids, scores, counts)
     if (counts < k).any():
         checks.fail("top_k", "scores must be numbers", f"NaN in row {counts.argmin()}", "scale the weights down")
     return ids, scores
 
 
-def top_k_reference(x: Float32, vectors: Float32, bias: Float32 | None, k: int) -> tuple[Int32, Float32]:
+def top_k_reference(x: Float32, vectors: Rows, bias: Float32 | None, k: int) -> tuple[Int32, Float32]:
     """What `top_k` computes, word by word."""
-    scores = x @ vectors.T + (0 if bias is None else bias)
+    if isinstance(vectors, QuantizedRows):
+        scores = scores_reference(QuantizedQueries.quantize(x), vectors, bias)
+    else:
+        scores = x @ vectors.T + (0 if bias is None else bias)
     ids = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return ids.astype(np.int32), np.take_along_axis(scores, ids, 1).astype(np.float32)
 
 
-def exact_candidates(x: Queries, vectors: Float32, bias: Float32 | None, budget: int) -> Candidates:
+def exact_candidates(x: Queries, vectors: Rows, bias: Float32 | None, budget: int) -> Candidates:
     """The `budget` best of all items for each row."""
     rows = len(x)
     ids, scores = np.empty((rows, budget), np.int32), np.empty((rows, budget), np.float32)
@@ -42,24 +55,38 @@ def exact_candidates(x: Queries, vectors: Float32, bias: Float32 | None, budget:
     return Candidates(indptr, ids.reshape(-1), scores.reshape(-1), len(vectors), np.full(rows, len(vectors)))
 
 
-def rescored(found: Candidates, x: Queries, vectors: Float32, bias: Float32 | None, budget: int) -> Candidates:
+def score_rows(
+    x: Float32, vectors: Rows, bias: Float32 | None, indptr: Int64, ids: Int32, scores: Float32
+) -> None:
+    """Fills `scores` with <x_i, vectors[j]> + bias[j] of the ids j of each row i; ids in range."""
+    if isinstance(vectors, QuantizedRows):
+        core.score_rows_quantized(x, vectors.codes, vectors.scales, vectors.sums, bias, indptr, ids, scores)
+    else:
+        core.score_rows(x, vectors, bias, indptr, ids, scores)
+
+
+def rescored(found: Candidates, x: Queries, vectors: Rows, bias: Float32 | None, budget: int) -> Candidates:
     """The same candidates, scored by inner product and ranked anew; at most `budget` a row."""
     scores = np.empty(len(found.ids), np.float32)
     for begin, end in dense_blocks(x):
         low, high = found.indptr[begin], found.indptr[end]
         indptr = found.indptr[begin : end + 1] - low
-        core.score_rows(densify(x, begin, end), vectors, bias, indptr, found.ids[low:high], scores[low:high])
+        score_rows(densify(x, begin, end), vectors, bias, indptr, found.ids[low:high], scores[low:high])
     indptr, ids = found.indptr.copy(), found.ids.copy()
     core.rank_rows(budget, indptr, ids, scores)
     return Candidates(indptr, ids[: indptr[-1]], scores[: indptr[-1]], found.num_items, found.found)
 
 
 def probed(
-    lists: object, probes: Int32, sizes: Int32, x: Float32, vectors: Float32, bias: Float32 | None, budget: int
+    lists: object, probes: Int32, sizes: Int32, x: Float32, vectors: Rows, bias: Float32 | None, budget: int
 ) -> Candidates:
     """The `budget` best items of the lists `probes` (rows, p) by inner product; `sizes` of all lists."""
     room = np.minimum(sizes[probes].sum(axis=1, dtype=np.int64), budget)
-    return gather(len(vectors), room, lambda *out: core.probe_lists(lists, probes, x, vectors, bias, budget, *out))
+    if isinstance(vectors, QuantizedRows):
+        probe, items = core.probe_lists_quantized, (vectors.codes, vectors.scales, vectors.sums)
+    else:
+        probe, items = core.probe_lists, (vectors,)
+    return gather(len(vectors), room, lambda *out: probe(lists, probes, x, *items, bias, budget, *out))
 
 
 def listed(
