@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hashfold.errors import InputError
-from hashfold.nn import LSHLinear, SampledSoftmaxLoss, SparseLinear
+from hashfold.nn import LSHLinear, SampledSigmoidLoss, SampledSoftmaxLoss, SparseLinear
 from hashfold.optim import RowAdagrad, RowAdam, RowOptimizer, RowSGD
 from hashfold.sparse import CsrBatch, RaggedIds
 
@@ -136,6 +136,42 @@ def test_fused_step_equals_plain_step(rule: str, per_row: bool) -> None:
         trained.append([p.detach().clone() for layer in (first, second) for p in layer.parameters()])
     for plain, moved in zip(*trained, strict=True):
         torch.testing.assert_close(moved, plain, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_layers_loss_step_equals_its_fused_backward(loss: str, precision: str) -> None:
+    random = np.random.default_rng(0)
+    x = torch.from_numpy(random.standard_normal((9, 24)).astype(np.float32))
+    y = RaggedIds.from_lists([[i, i + 20] for i in range(9)], 40)
+    one_pass, trained = {"softmax": SampledSoftmaxLoss(), "sigmoid": SampledSigmoidLoss()}[loss], []
+    for fused in (False, True):
+        layer = LSHLinear(24, 40, index="exact", precision=precision, generator=torch.Generator().manual_seed(3))
+        optimizer = RowAdam(layer.parameters(), lr=0.01)
+        optimizer.fuse(layer)
+        active, h = layer.lookup_shared(x, y, hard_negatives=0, uniform=15, seed=1), x.clone().requires_grad_()
+        if fused:
+            mean, grad = layer.loss_step(h, active, loss)
+        else:
+            mean = one_pass(layer(h, active), active)
+            mean.backward()
+            mean, grad = mean.item(), h.grad
+        trained.append((torch.tensor(mean), grad, layer.weight.detach(), layer.bias.detach()))
+    for plain, moved in zip(*trained, strict=True):
+        torch.testing.assert_close(moved, plain, rtol=1e-3, atol=1e-4)
+
+
+def test_a_loss_step_needs_an_optimizer_and_a_shared_set_with_labels() -> None:
+    layer, x, y = LSHLinear(4, 6, index="exact"), torch.zeros(1, 4), RaggedIds.from_lists([[2]], 6)
+    with pytest.raises(InputError, match="must be fused"):
+        layer.loss_step(x, layer.all_active(y, 1), "softmax")
+    RowSGD(layer.parameters()).fuse(layer)
+    with pytest.raises(InputError, match="shared"):
+        layer.loss_step(x, layer.lookup(x, 3, y), "softmax")
+    with pytest.raises(InputError, match="true labels"):
+        layer.loss_step(x, layer.all_active(None, 1), "softmax")
+    with pytest.raises(InputError, match="loss must be one of"):
+        layer.loss_step(x, layer.all_active(y, 1), "hinge")
 
 
 @pytest.mark.parametrize(

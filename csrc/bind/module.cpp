@@ -4,6 +4,7 @@ NB_MODULE(_native, m) {
     hashfold::bind_runtime(m);
     hashfold::bind_hashing(m);
     hashfold::bind_active_linear(m);
+    hashfold::bind_active_step(m);
     hashfold::bind_losses(m);
     hashfold::bind_row_optimizer(m);
     hashfold::bind_selection(m);

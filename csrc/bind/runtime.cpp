@@ -17,6 +17,7 @@ void bind_runtime(nb::module_& m) {
             if (isa_supported(level)) levels.append(isa_name(level));
         return levels;
     });
+    m.def("isa_multiplies_bf16", &isa_multiplies_bf16);
     m.def("force_isa", &isa_force, "name"_a);
 }
 

@@ -70,15 +70,6 @@ void active_linear_grad_weight(Matrix<const T> grad, Matrix<const T> x, ActiveId
     });
 }
 
-void active_linear_step(Matrix<const float> grad, Matrix<const float> x, ActiveIds active,
-                        const RowOptimizer& rule, const RowParameter& weight, const RowOptimizer& bias_rule,
-                        const RowParameter& bias, Matrix<float> grad_x) {
-    summed_over_parts(active.count, grad_x, [&](int64_t begin, int64_t end, Matrix<float> out) {
-        const auto memory = scratch<float>(grad.rows, x.cols);
-        active_linear_table().step(grad, x, active, rule, weight, bias_rule, bias, out, memory.get(), begin, end);
-    });
-}
-
 #define HASHFOLD_INSTANTIATE(T)                                                                    \
     template void active_linear(Matrix<const T>, Matrix<const T>, const T*, ActiveIds, Matrix<T>); \
     template void active_linear_grad_x(Matrix<const T>, Matrix<const T>, ActiveIds, Matrix<T>);    \

@@ -1,13 +1,12 @@
 // One active set for the whole batch: the layer becomes dense tile products over gathered rows.
 //
 // logits (batch, active) = x (batch, in) W[ids]^T + b[ids], with W (out, in). In the backward pass a
-// tile of rows yields its share of grad_x and its own gradient while it is in cache, and the fused
-// step applies that gradient at once, so that no gradient of the size of W ever exists.
+// tile of rows yields its share of grad_x and its own gradient while it is in cache. active_step.hpp has the
+// training step, which never builds a gradient of the size of W.
 #pragma once
 
 #include <cstdint>
 
-#include "row_optimizer.hpp"
 #include "views.hpp"
 
 namespace hashfold {
@@ -32,11 +31,5 @@ void active_linear_grad_x(Matrix<const T> grad, Matrix<const T> weight, ActiveId
 template <class T>
 void active_linear_grad_weight(Matrix<const T> grad, Matrix<const T> x, ActiveIds active, Matrix<T> grad_weight,
                                T* grad_bias);
-
-// grad_x as above, and every active row of weight (and entry of bias, a matrix of one column) moved
-// by its gradient; grad_x is taken from the rows before they move. bias.weight.data may be null.
-void active_linear_step(Matrix<const float> grad, Matrix<const float> x, ActiveIds active,
-                        const RowOptimizer& rule, const RowParameter& weight, const RowOptimizer& bias_rule,
-                        const RowParameter& bias, Matrix<float> grad_x);
 
 }  // namespace hashfold

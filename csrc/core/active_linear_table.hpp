@@ -25,10 +25,6 @@ struct ActiveLinearOf {
 struct ActiveLinearTable {
     ActiveLinearOf<float> f32;
     ActiveLinearOf<double> f64;
-    // adds to grad_x
-    void (*step)(Matrix<const float> grad, Matrix<const float> x, ActiveIds active, const RowOptimizer& rule,
-                 const RowParameter& weight, const RowOptimizer& bias_rule, const RowParameter& bias,
-                 Matrix<float> grad_x, float* scratch, int64_t begin, int64_t end);
 };
 
 HASHFOLD_DISPATCH(ActiveLinearTable, active_linear_table)

@@ -59,6 +59,10 @@ Isa isa_active() {
     return active().load(std::memory_order_relaxed);
 }
 
+bool isa_multiplies_bf16() {
+    return isa_active() == Isa::avx512_bf16;
+}
+
 bool isa_force(const char* name) {
     for (Isa level : levels) {
         if (std::strcmp(name, isa_name(level)) != 0) continue;

@@ -14,6 +14,7 @@ from torch.nn import Parameter
 
 from hashfold import checks
 from hashfold.kernels import active_linear as _active
+from hashfold.kernels import active_step as _step
 from hashfold.kernels import rowwise_linear as _rowwise
 from hashfold.kernels import sparse_linear as _sparse
 from hashfold.kernels.arrays import out, view
@@ -49,16 +50,22 @@ def sparse_linear(
 
 
 def active_linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None, active: ActiveSet | None, fused: RowUpdater | None = None
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    active: ActiveSet | None,
+    fused: RowUpdater | None = None,
+    precision: str = "fp32",
 ) -> Tensor:
     """x W[ids]^T + b[ids] at the neurons that a batch shares: (rows, in) -> (rows, active).
 
     `active` None or covering all neurons: all of them, in order. Gradients for x, weight and bias.
+    precision: of the products of a fused weight, "fp32", "bf16" or "auto"; all others are fp32.
     """
     _check_active_linear(x, weight, active)
-    ids = None if active is None or active.covers_all else torch.from_numpy(active.ids)
     if fused is not None and torch.is_grad_enabled() and weight.requires_grad:
-        return _apply(_FusedActiveLinear, x, weight, bias, ids, fused)
+        return _apply(_FusedActiveLinear, x, weight, bias, _ids(active), fused, _step.products_of(precision))
+    ids = _ids(active)
     return _active.active_linear(x, weight, bias, ids)
 
 
@@ -90,6 +97,47 @@ def rowwise_linear(
 def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
     y: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
     return y
+
+
+def active_loss_step(
+    x: Tensor,
+    weight: Parameter,
+    bias: Parameter | None,
+    active: ActiveSet,
+    loss: str,
+    fused: RowUpdater,
+    precision: str = "fp32",
+) -> tuple[float, Tensor]:
+    """Logits, loss and backward of an output layer in one pass: the mean loss over rows, and its gradient for x.
+
+    The same as `active_linear` of a fused weight, then a loss of `hashfold.nn.losses` ("softmax" or "sigmoid"),
+    then `backward` to x, but logits and their gradients never leave the kernels. weight and bias are moved.
+    """
+    _check_active_linear(x, weight, active)
+    if active.label_indptr is None or active.label_positions is None:
+        checks.fail(
+            "active_loss_step", "active must hold the true labels", "a set without", "pass labels to lookup"
+        )
+    checks.one_of("active_loss_step", "loss", loss, _step.LOSSES)
+    return _step.loss_step(
+        _step.products_of(precision),
+        loss,
+        x.detach(),
+        _ids(active),
+        torch.from_numpy(active.weights),
+        torch.from_numpy(active.label_indptr),
+        torch.from_numpy(active.label_positions),
+        _moved(weight, fused),
+        None if bias is None else _moved(bias, fused),
+    )
+
+
+def _ids(active: ActiveSet | None) -> Tensor | None:
+    return None if active is None or active.covers_all else torch.from_numpy(active.ids)
+
+
+def _moved(parameter: Parameter, fused: RowUpdater) -> _step.Moved:
+    return _step.Moved(parameter, fused.native_rule(parameter), fused.states(parameter))
 
 
 def _check_active_linear(x: Tensor, weight: Tensor, active: ActiveSet | None) -> None:
@@ -129,29 +177,25 @@ class _FusedSparseLinear(torch.autograd.Function):
 class _FusedActiveLinear(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, ids: Tensor | None, fused: RowUpdater
+        ctx: Any,
+        x: Tensor,
+        weight: Parameter,
+        bias: Parameter | None,
+        ids: Tensor | None,
+        fused: RowUpdater,
+        products: _step.Products,
     ) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.weight, ctx.bias, ctx.ids, ctx.fused = weight, bias, ids, fused
-        return _active.active_linear(x, weight, bias, ids)
+        ctx.parameters, ctx.ids, ctx.fused, ctx.products = (weight, bias), ids, fused, products
+        return _step.forward(products, x, weight, bias, ids)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         (x,) = ctx.saved_tensors
-        weight, bias, fused = ctx.weight, ctx.bias, ctx.fused
-        rule = fused.native_rule(weight)
-        grad_x = _active.fused_step(
-            x,
-            grad,
-            weight,
-            bias,
-            ctx.ids,
-            rule,
-            fused.states(weight),
-            rule if bias is None else fused.native_rule(bias),
-            (None, None) if bias is None else fused.states(bias),
-        )
-        return grad_x, None, None, None, None
+        weight, bias = ctx.parameters
+        moved_bias = None if bias is None else _moved(bias, ctx.fused)
+        grad_x = _step.step(ctx.products, x, grad, ctx.ids, _moved(weight, ctx.fused), moved_bias)
+        return grad_x, None, None, None, None, None
 
 
 class _FusedRowwiseLinear(torch.autograd.Function):

@@ -1,5 +1,4 @@
 #include "../active_linear_table.hpp"
-#include "row_update.hpp"
 #include "tiles.hpp"
 
 namespace hashfold::HASHFOLD_ISA {
@@ -133,30 +132,13 @@ void grad_weight(Matrix<const T> grad, Matrix<const T> x, ActiveIds active, Matr
     }
 }
 
-void step(Matrix<const float> grad, Matrix<const float> x, ActiveIds active, const RowOptimizer& rule,
-          const RowParameter& weight, const RowOptimizer& bias_rule, const RowParameter& bias, Matrix<float> out,
-          float* memory, int64_t begin, int64_t end) {
-    const Scratch<float> scratch(memory, grad.rows);
-    const Matrix<const float> rows{weight.weight.data, weight.weight.rows, weight.weight.cols};
-    for (int64_t i = begin; i < end; i += kActiveTile) {
-        const Matrix<const float> tile = gather_grad(grad, i, least(kActiveTile, end - i), scratch.grad);
-        add_grad_x(tile, rows, active, i, out, scratch.panel);
-        weight_rows(tile, x, scratch.rows, scratch.panel);
-        for (int64_t j = 0; j < tile.cols; ++j) {
-            if (i + j + 4 < end) prefetch_row(weight, active[i + j + 4]);
-            update_row(rule, weight, active[i + j], scratch.rows + j * x.cols);
-            if (bias.weight.data) update_entry(bias_rule, bias, active[i + j], column_sum(tile, j));
-        }
-    }
-}
-
 template <class T>
 constexpr ActiveLinearOf<T> functions{scratch_size<T>, forward<T>, grad_x<T>, grad_weight<T>};
 
 }  // namespace
 
 const ActiveLinearTable& active_linear_table() {
-    static constexpr ActiveLinearTable table{functions<float>, functions<double>, step};
+    static constexpr ActiveLinearTable table{functions<float>, functions<double>};
     return table;
 }
 

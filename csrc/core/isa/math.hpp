@@ -56,6 +56,14 @@ HF_INLINE Vec<float> log_one_plus(Vec<float> e) {
     return p * m * m * m - m * m * 0.5f + m + shift;
 }
 
+// log(v) for normal v of at least 1, such as a product of (1 + e)'s.
+HF_INLINE Vec<float> logarithm(Vec<float> v) {
+    const IntVec bits = float_to_bits(v);
+    const Vec<float> exponent = __builtin_convertvector((bits >> 23) - 127, Vec<float>);
+    const Vec<float> mantissa = bits_to_float((bits & 0x007FFFFF) | 0x3F800000);  // in [1, 2)
+    return v == v ? exponent * 0.693147181f + log_one_plus(mantissa - 1.0f) : v;
+}
+
 HF_INLINE Vec<double> exponential(Vec<double> x) {
     for (int i = 0; i < kWidth<double>; ++i) x[i] = __builtin_exp(x[i]);
     return x;

@@ -82,32 +82,6 @@ def _backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
 active_linear.register_autograd(_backward, setup_context=_setup)
 
 
-def fused_step(
-    x: Tensor,
-    grad: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    ids: Tensor | None,
-    rule: Any,
-    weight_states: tuple[Tensor | None, Tensor | None],
-    bias_rule: Any,
-    bias_states: tuple[Tensor | None, Tensor | None],
-) -> Tensor:
-    """grad_x, and every active row of weight and bias moved by its gradient, in place.
-
-    float32 only. `rule` and `bias_rule` are `core.RowOptimizer`; states have the shape of their
-    parameter. grad_x is taken from the rows before they move. No gradient of the size of weight is built.
-    """
-    g = torch.empty_like(x)
-    column = None if bias is None else out(bias).reshape(-1, 1)
-    column_states = [None if s is None else out(s).reshape(-1, 1) for s in bias_states]
-    states = [None if s is None else out(s) for s in weight_states]
-    core.active_linear_step(
-        view(grad), view(x), _view(ids), rule, out(weight), *states, bias_rule, column, *column_states, out(g)
-    )
-    return g
-
-
 def reference(x: Tensor, weight: Tensor, bias: Tensor | None, ids: Tensor | None) -> Tensor:
     rows = weight if ids is None else weight[ids.long()]
     shift = bias if bias is None or ids is None else bias[ids.long()]

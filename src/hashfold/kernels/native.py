@@ -30,6 +30,11 @@ def isa() -> str:
     return str(core.isa())
 
 
+def multiplies_bf16() -> bool:
+    """The instruction set in force has bfloat16 dot products."""
+    return bool(core.isa_multiplies_bf16())
+
+
 def isa_levels() -> list[str]:
     """The instruction sets this machine can run, weakest first."""
     return list(core.isa_levels())

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hashfold import checks
 from hashfold.index import Candidates, DriftMeter, NeuronIndex, make_index, make_schedule
+from hashfold.kernels.active_step import PRECISIONS
 from hashfold.nn import LSHLinear, SampledSigmoidLoss, SampledSoftmaxLoss, SparseLinear
 from hashfold.optim import RowAdam
 from hashfold.sparse import ActiveSet, CsrBatch, Float32, Int32, LookupStats, RaggedIds
@@ -32,7 +33,8 @@ class NetworkConfig:
     that predicts by lookup, built over the trained weights. lr: Adam's peak rate. input_std,
     output_std: of the initial weights. unit_hidden, label_norm: hidden vectors scaled to length 1 and
     label vectors held to a length (0: free), which makes the layer easy to look up. label_bias: labels
-    have biases, started at their log prior.
+    have biases, started at their log prior. precision: of the output layer's products in training, "fp32", "bf16"
+    (operands rounded, weights and sums in float32), or "auto": bf16 where the machine multiplies it natively.
     """
 
     num_features: int
@@ -53,6 +55,7 @@ class NetworkConfig:
     unit_hidden: bool = False
     label_norm: float = 0.0
     label_bias: bool = True
+    precision: str = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -62,6 +65,7 @@ class NetworkConfig:
         for name in ("negatives", "hard_negatives", "seed"):
             checks.integer(op, name, getattr(self, name), low=0)
         checks.one_of(op, "loss", self.loss, LOSSES)
+        checks.one_of(op, "precision", self.precision, PRECISIONS)
         checks.number(op, "dropout", self.dropout, low=0.0, high=0.95)
         for name in ("lr", "input_std", "output_std"):
             checks.number(op, name, getattr(self, name), above=0.0)
@@ -109,6 +113,7 @@ class LookupNetwork(nn.Module):
             bias=config.label_bias,
             index=config.index,
             index_options=config.index_options,
+            precision=config.precision,
             init_std=config.output_std,
             generator=generator,
         )
@@ -175,14 +180,12 @@ class LookupNetwork(nn.Module):
         self._searchers.clear()
         h = self.hidden(x, dropout_seed=seed)
         active = self.select(h, y, seed)
-        logits = self.output(h, active)
-        with torch.no_grad():
-            loss, grad = self.loss.with_gradient(logits, active)
-        logits.backward(grad)
+        loss, grad = self.output.loss_step(h.detach(), active, self.config.loss)
+        torch.autograd.backward(h, grad)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self._after_step()
-        return StepResult(float(loss), len(x), active.stats)
+        return StepResult(loss, len(x), active.stats)
 
     def _after_step(self) -> None:
         """Counts the step, and rebuilds the index when it is due: the one place where training does."""

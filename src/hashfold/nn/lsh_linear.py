@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hashfold import checks, functional
 from hashfold.index import Candidates, NeuronIndex, all_active, make_index, select_rows, select_shared
 from hashfold.index.select import Fill
+from hashfold.kernels.active_step import PRECISIONS
 from hashfold.nn.active import ActiveValues
 from hashfold.nn.row_layer import RowLayer
 from hashfold.sparse import ActiveSet, CsrBatch, RaggedIds
@@ -31,6 +32,9 @@ class LSHLinear(RowLayer):
         in_features, out_features, bias: as of `nn.Linear`; weight (out_features, in_features).
         index: a name from `hashfold.index.INDEXES`, or an index over `out_features` items.
         index_options: further arguments of `make_index`, where `index` is a name.
+        precision: of the products with a shared set while the layer is fused with an optimizer: "fp32"; "bf16",
+            operands rounded to bfloat16 (weights, sums and optimizer state stay float32); or "auto", bf16 where
+            the machine multiplies it natively. All other products are fp32.
         init_std: standard deviation of the normal initial weights; default 1 / sqrt(in_features).
         generator: of the initial weights; torch's own if None.
 
@@ -46,12 +50,14 @@ class LSHLinear(RowLayer):
         *,
         index: str | NeuronIndex = "lsh",
         index_options: Mapping[str, Any] | None = None,
+        precision: str = "fp32",
         init_std: float | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(
             in_features, out_features, bias, rows="out_features", init_std=init_std, generator=generator
         )
+        self.precision = checks.one_of("LSHLinear", "precision", precision, PRECISIONS)
         if isinstance(index, NeuronIndex):
             self.index = index
         else:
@@ -130,9 +136,24 @@ class LSHLinear(RowLayer):
     def forward(self, x: Input, active: ActiveSet | None = None) -> Tensor | ActiveValues:
         """Logits (rows, active) for a shared set or None (all neurons); `ActiveValues` for sets per row."""
         if active is None or active.shared:
-            return functional.active_linear(_dense(x), self.weight, self.bias, active, self._fused)
+            return functional.active_linear(_dense(x), self.weight, self.bias, active, self._fused, self.precision)
         rows = x if isinstance(x, Tensor) else functional.csr_tensors(x) if isinstance(x, CsrBatch) else x.csr()
         return ActiveValues(active, functional.rowwise_linear(rows, self.weight, self.bias, active, self._fused))
+
+    def loss_step(self, x: Tensor, active: ActiveSet, loss: str) -> tuple[float, Tensor]:
+        """One pass for what `forward`, a loss and `backward` do: the mean loss over rows, and its gradient for x.
+
+        The layer must be fused with an optimizer, which moves its weight and bias. x (rows, in_features),
+        active: a shared set with labels, loss: "softmax" or "sigmoid" (`SampledSoftmaxLoss`,
+        `SampledSigmoidLoss`). Logits and their gradients are never built.
+        """
+        if self._fused is None:
+            checks.fail(
+                "LSHLinear.loss_step", "the layer must be fused", "no optimizer", "call optimizer.fuse(layer)"
+            )
+        if not active.shared:
+            checks.fail("LSHLinear.loss_step", "active must be shared by the batch", "a set per row")
+        return functional.active_loss_step(x, self.weight, self.bias, active, loss, self._fused, self.precision)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, index={self.index.name}"

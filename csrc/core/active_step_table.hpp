@@ -1,0 +1,66 @@
+// What active_step needs from each instruction set.
+//
+// A tile is a (batch x kStepTile) block of logits or of their gradients for kStepTile active rows, the last one
+// padded with zeros; rows of other blocks are padded to a multiple of 16 floats, so that no product has edges.
+#pragma once
+
+#include "active_step.hpp"
+#include "isa.hpp"
+
+namespace hashfold {
+
+inline constexpr int64_t kStepTile = 64;
+inline constexpr int64_t padded(int64_t columns) {
+    return (columns + 15) / 16 * 16;
+}
+
+// x packed in two ways: for products that sum over its columns, and for those that sum over its rows.
+struct PackedInput {
+    int64_t batch, in;
+    uint32_t* by_column;
+    uint32_t* by_row;
+};
+
+struct PackedProducts {
+    // Words of the two packings, and of the scratch of `logits` and `backward`.
+    int64_t (*by_column_words)(int64_t batch, int64_t in);
+    int64_t (*by_row_words)(int64_t batch, int64_t in);
+    int64_t (*scratch_words)(int64_t batch, int64_t in);
+    // Rows [begin, end), and columns of which by_row holds panels: kPanelColumns a panel, [begin, end) of them.
+    void (*pack_by_column)(Matrix<const float> x, const PackedInput& to, int64_t begin, int64_t end);
+    void (*pack_by_row)(Matrix<const float> x, const PackedInput& to, int64_t begin, int64_t end);
+    // tile (batch x kStepTile) = x W[ids]^T for active rows [begin, begin + count), without the bias.
+    void (*logits)(const PackedInput& x, Matrix<const float> weight, ActiveIds active, int64_t begin,
+                   int64_t count, float* tile, uint32_t* scratch);
+    // From a tile of gradients: grad_x (batch x padded(in)) set or added to, and the tile's rows moved.
+    void (*backward)(const PackedInput& x, const float* tile, ActiveIds active, int64_t begin, int64_t count,
+                     const MovedLayer& layer, float* grad_x, bool add, uint32_t* scratch);
+};
+
+// Tiles in, tiles out; shift (kStepTile) is added to the logits: the bias, for softmax with log(weights).
+// tops, sums, total, scale_of_row: padded(batch) floats.
+struct TileLosses {
+    // tile = exp(logits + shift - top of the row), zero beyond count; tops and sums of the tile's rows.
+    void (*softmax_forward)(float* tile, int64_t batch, int64_t count, const float* shift, float* tops,
+                            float* sums);
+    // Over `tiles` rows of (tiles x padded(batch)) tops and sums: top and total of each row of the batch.
+    void (*softmax_total)(const float* tops, const float* sums, int64_t tiles, int64_t batch, float* top,
+                          float* total);
+    // gradient = tile * exp(tops - top) * scale_of_row
+    void (*softmax_backward)(const float* tile, int64_t batch, const float* tops, const float* top,
+                             const float* scale_of_row, float* gradient);
+    // tile becomes weights * scale * sigmoid(logits + shift); returns the sum of weights * softplus. `weights` are
+    // zero beyond count.
+    float (*sigmoid)(float* tile, int64_t batch, const float* shift, const float* weights, float scale);
+};
+
+struct ActiveStepTable {
+    PackedProducts fp32;
+    PackedProducts bf16;
+    TileLosses losses;
+    int64_t panel_columns;
+};
+
+HASHFOLD_DISPATCH(ActiveStepTable, active_step_table)
+
+}  // namespace hashfold
