@@ -19,7 +19,7 @@ def rows_of(count: int, dim: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(count, dim)).astype(np.float32)
 
 
-@pytest.fixture(params=sorted(INDEXES))
+@pytest.fixture(params=[*sorted(INDEXES), "clustered:int8", "exact:int8"])
 def name(request):
     return request.param
 
@@ -29,8 +29,14 @@ def bias(request):
     return rows_of(N, 1, 3)[:, 0] if request.param else None
 
 
+def made(name: str, num_items: int, dim: int, **options) -> NeuronIndex:
+    """`name` or `name:precision`."""
+    name, _, precision = name.partition(":")
+    return make_index(name, num_items, dim, **options, **({"precision": precision} if precision else {}))
+
+
 def built(name: str, vectors, bias=None, **options) -> NeuronIndex:
-    index = make_index(name, *vectors.shape, **options)
+    index = made(name, *vectors.shape, **options)
     index.build(vectors, bias)
     return index
 
@@ -120,7 +126,7 @@ def test_sparse_queries_equal_dense_ones(name, bias):
 
 
 def test_occupancy_adds_up(name):
-    index = make_index(name, N, DIM)
+    index = made(name, N, DIM)
     empty = index.occupancy()
     assert empty.mean == empty.largest == 0
     assert empty.empty == empty.buckets

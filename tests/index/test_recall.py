@@ -227,3 +227,28 @@ def test_reports_need_matching_indexes_and_rows():
     for index, queries in ((other, normal((1, 2), 0)), (a, np.zeros((0, 2), np.float32))):
         with pytest.raises(InputError):
             recall_at_k(index, exact, queries, 1, 1)
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_eight_bits_keep_the_order_of_nearly_everything(nonnegative):
+    """Noise of about 1 % of the scores' spread swaps neighbours at the cut only."""
+    vectors, x = normal((5000, 64), 0), normal((50, 64), 1)
+    x = np.maximum(x, 0) if nonnegative else x
+    exact, rough = make_index("exact", 5000, 64), make_index("exact", 5000, 64, precision="int8")
+    exact.build(vectors)
+    rough.build(vectors)
+    assert recall_at_k(rough, exact, x, k=100, budget=100).recall > 0.97
+    assert recall_at_k(rough, exact, x, k=100, budget=110).recall > 0.999
+
+
+def test_eight_bits_follow_the_weights_only_when_told():
+    vectors = normal((50, 8), 0)
+    index = make_index("exact", 50, 8, precision="int8")
+    index.build(vectors)
+    before = index.query(normal((3, 8), 1), 5)
+    vectors[:] = 0
+    np.testing.assert_array_equal(index.query(normal((3, 8), 1), 5).scores, before.scores)
+    index.refill()
+    assert not index.query(normal((3, 8), 1), 5).scores.any()
+    with pytest.raises(InputError, match="precision must be one of fp32, int8"):
+        make_index("exact", 50, 8, precision="int4")

@@ -17,6 +17,8 @@ KINDS = [(name, {}) for name in sorted(INDEXES)] + [
     ("lsh", {"hashes_per_table": 14, "num_tables": 60}),  # more buckets than the tables have: folded
     ("clustered", {"scored": False}),
     ("clustered", {"lift": "none", "num_clusters": 9}),
+    ("clustered", {"precision": "int8"}),
+    ("exact", {"precision": "int8"}),
 ]
 
 

@@ -76,12 +76,12 @@ class NeuronIndex(ABC):
     """Finds the neurons whose weight vectors fit a query: large <x, w_i> + b_i.
 
     An index keeps a reference to the `vectors` and `bias` given to `build`, never a copy (unless their
-    type or layout forces one): scores always use the weights as they are now, while the tables follow
-    only through `update` and `build`.
+    type or layout forces one): scores always use the weights as they are now, while the tables, and a copy
+    of the weights in a lower precision, follow only through `update` and `build`.
     """
 
     name: ClassVar[str]
-    state_names: ClassVar[tuple[str, ...]] = ()  # the arrays of `state()`
+    state_names: tuple[str, ...] = ()  # the arrays of `state()`
 
     def __init__(self, num_items: int, dim: int) -> None:
         self.num_items = checks.integer(self._op(), "num_items", num_items, low=1, high=2**31 - 1)

@@ -21,6 +21,7 @@ from hashfold.index.base import (
 )
 from hashfold.index.kmeans import assign, kmeans
 from hashfold.index.lift import LIFTS, Lift, LiftKind
+from hashfold.index.precision import ScanRows
 from hashfold.index.tables import BucketTables
 from hashfold.index.topk import listed, probed, top_k
 from hashfold.sparse import Float32, Int32
@@ -41,6 +42,7 @@ class ClusteredIndex(NeuronIndex):
         iterations: of k-means, on `sample_per_cluster` * num_clusters items.
         scored: rank candidates by inner product with the weights as they are now (the score); else they
             come cluster by cluster, with the score of the centroid.
+        precision: of the rows that are scored, "fp32" or "int8": see `index.precision.ScanRows`.
 
     `build` learns the clusters, `refill` and `update` keep them. Cost of a query row: num_clusters +
     probes * num_items / num_clusters inner products. Inverted lists with several probes: Jegou et al.,
@@ -48,7 +50,6 @@ class ClusteredIndex(NeuronIndex):
     """
 
     name: ClassVar[str] = "clustered"
-    state_names: ClassVar[tuple[str, ...]] = ("centroids", "lift", *BucketTables.state_names)
 
     def __init__(
         self,
@@ -62,6 +63,7 @@ class ClusteredIndex(NeuronIndex):
         iterations: int = 10,
         sample_per_cluster: int = 64,
         scored: bool = True,
+        precision: str = "fp32",
     ) -> None:
         super().__init__(num_items, dim)
         op = self._op()
@@ -74,6 +76,8 @@ class ClusteredIndex(NeuronIndex):
         self.sample_per_cluster = checks.integer(op, "sample_per_cluster", sample_per_cluster, low=1)
         self.scored = bool(scored)
         checks.one_of(op, "lift", lift, LIFTS)
+        self._rows = ScanRows(op, precision)
+        self.state_names = ("centroids", "lift", *BucketTables.state_names, *self._rows.state_names)
         self._lift = Lift(lift, bias=False, largest=0.0)
         self._centroids = np.zeros((self.num_clusters, dim), np.float32)
         self._lists = BucketTables(num_items, 1, self.num_clusters, seed=seed)
@@ -103,6 +107,7 @@ class ClusteredIndex(NeuronIndex):
             | {
                 "lift": self._lift.kind,
                 "scored": self.scored,
+                "precision": self._rows.precision,
             }
         )
 
@@ -116,9 +121,11 @@ class ClusteredIndex(NeuronIndex):
         self._refill(vectors, bias)
 
     def _refill(self, vectors: Float32, bias: Float32 | None) -> None:
+        self._rows.build(vectors)
         self._lists.build(self._assign(vectors, bias))
 
     def _update(self, ids: Int32, vectors: Float32, bias: Float32 | None) -> None:
+        self._rows.update(ids, vectors)
         self._lists.update(ids, self._assign(vectors, bias))
 
     def _assign(self, vectors: Float32, bias: Float32 | None) -> Int32:
@@ -131,7 +138,8 @@ class ClusteredIndex(NeuronIndex):
         return clusters
 
     def _state(self) -> Arrays:
-        return {"centroids": self._centroids.copy()} | self._lift.state() | self._lists.state()
+        learned = {"centroids": self._centroids.copy()} | self._lift.state()
+        return learned | self._lists.state() | self._rows.state()
 
     def _load_state(self, arrays: Mapping[str, Any], with_bias: bool) -> None:
         op = f"{self._op()}.load_state"
@@ -139,8 +147,9 @@ class ClusteredIndex(NeuronIndex):
         shape = (self.num_clusters, self.dim + lift.extra)
         centroids = state_array(op, arrays, "centroids", np.float32, shape)
         checks.finite(op, "centroids", centroids)
-        self._lists.load_state(arrays)
-        self._lift, self._centroids = lift, centroids.copy()
+        rows = self._rows.loaded(op, arrays, (self.num_items, self.dim))
+        self._lists.load_state({name: arrays[name] for name in BucketTables.state_names})
+        self._lift, self._centroids, self._rows = lift, centroids.copy(), rows
 
     def _query(self, x: Queries, budget: int) -> Candidates:
         parts = [self._query_dense(densify(x, *span), budget) for span in dense_blocks(x)]
@@ -153,5 +162,5 @@ class ClusteredIndex(NeuronIndex):
         probes, list_scores = top_k(lifted, self._centroids, None, self.probes)
         lists, sizes = self._lists.native, self._lists.sizes()[0][0]
         if self.scored:
-            return probed(lists, probes, sizes, x, vectors, bias, budget)
+            return probed(lists, probes, sizes, x, self._rows.rows(vectors), bias, budget)
         return listed(lists, probes, sizes, list_scores, self.num_items, budget)

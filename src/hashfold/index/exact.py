@@ -6,18 +6,29 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from hashfold.index.base import Arrays, Candidates, NeuronIndex, Occupancy, Queries
+from hashfold.index.precision import ScanRows
 from hashfold.index.topk import exact_candidates
 from hashfold.sparse import Float32, Int32
 
 
 class ExactIndex(NeuronIndex):
-    """The items with the largest <x, w_i> + b_i, by a blocked scan of all weights as they are now.
+    """The items with the largest <x, w_i> + b_i, by a blocked scan of all weights.
+
+    Args:
+        num_items, dim: shape of the weight.
+        precision: "fp32", the weights as they are now, or "int8", a copy in 8 bits as of the last build and
+            updates: see `index.precision.ScanRows`.
 
     Scores are these inner products; equal ones are ordered by id. Cost: batch * num_items * dim
-    multiply-adds; no memory but the result.
+    multiply-adds; no memory but the copy and the result.
     """
 
     name: ClassVar[str] = "exact"
+
+    def __init__(self, num_items: int, dim: int, *, precision: str = "fp32") -> None:
+        super().__init__(num_items, dim)
+        self._rows = ScanRows(self._op(), precision)
+        self.state_names = self._rows.state_names
 
     def occupancy(self) -> Occupancy:
         """One bucket with everything in it."""
@@ -26,20 +37,20 @@ class ExactIndex(NeuronIndex):
         return Occupancy(1, 1, empty=int(not built), mean=float(held), largest=held, dropped_fraction=0.0)
 
     def config(self) -> dict[str, Any]:
-        return {"name": self.name, "num_items": self.num_items, "dim": self.dim}
+        return {"name": self.name, "num_items": self.num_items, "dim": self.dim, "precision": self._rows.precision}
 
     def _build(self, vectors: Float32, bias: Float32 | None) -> None:
-        pass  # the reference to the weights is all it needs
+        self._rows.build(vectors)
 
     def _update(self, ids: Int32, vectors: Float32, bias: Float32 | None) -> None:
-        pass
+        self._rows.update(ids, vectors)
 
     def _state(self) -> Arrays:
-        return {}
+        return self._rows.state()
 
     def _load_state(self, arrays: Mapping[str, Any], with_bias: bool) -> None:
-        pass
+        self._rows = self._rows.loaded(f"{self._op()}.load_state", arrays, (self.num_items, self.dim))
 
     def _query(self, x: Queries, budget: int) -> Candidates:
         vectors, bias = self._built("query")
-        return exact_candidates(x, vectors, bias, budget)
+        return exact_candidates(x, self._rows.rows(vectors), bias, budget)

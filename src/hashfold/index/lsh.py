@@ -41,7 +41,7 @@ class LshIndex(NeuronIndex):
     """
 
     name: ClassVar[str] = "lsh"
-    state_names: ClassVar[tuple[str, ...]] = ("lift", *BucketTables.state_names)
+    state_names = ("lift", *BucketTables.state_names)
 
     def __init__(
         self,

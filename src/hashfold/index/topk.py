@@ -6,6 +6,8 @@ sum, scaled: the same bits for one row and for many, at every instruction set.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from hashfold import checks
@@ -83,10 +85,11 @@ def probed(
     """The `budget` best items of the lists `probes` (rows, p) by inner product; `sizes` of all lists."""
     room = np.minimum(sizes[probes].sum(axis=1, dtype=np.int64), budget)
     if isinstance(vectors, QuantizedRows):
-        probe, items = core.probe_lists_quantized, (vectors.codes, vectors.scales, vectors.sums)
+        parts = (vectors.codes, vectors.scales, vectors.sums)
+        probe = partial(core.probe_lists_quantized, lists, probes, x, *parts, bias, budget)
     else:
-        probe, items = core.probe_lists, (vectors,)
-    return gather(len(vectors), room, lambda *out: probe(lists, probes, x, *items, bias, budget, *out))
+        probe = partial(core.probe_lists, lists, probes, x, vectors, bias, budget)
+    return gather(len(vectors), room, probe)
 
 
 def listed(
