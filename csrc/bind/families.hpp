@@ -18,5 +18,7 @@ void bind_losses(nanobind::module_& m);
 void bind_row_optimizer(nanobind::module_& m);
 void bind_hashing(nanobind::module_& m);
 void bind_text_reader(nanobind::module_& m);
+void bind_row_search(nanobind::module_& m);
+void bind_label_votes(nanobind::module_& m);
 
 }  // namespace hashfold

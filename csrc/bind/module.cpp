@@ -14,4 +14,6 @@ NB_MODULE(_native, m) {
     hashfold::bind_sparse_linear(m);
     hashfold::bind_rowwise_linear(m);
     hashfold::bind_text_reader(m);
+    hashfold::bind_row_search(m);
+    hashfold::bind_label_votes(m);
 }

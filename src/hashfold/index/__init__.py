@@ -1,4 +1,4 @@
-"""Indexes over a layer's neurons: which of them fit a query, and which are computed for a batch.
+"""Indexes over a layer's neurons: which of them fit a query, and which are computed for a batch; and over rows.
 
 index = make_index("clustered", num_items=10_000, dim=128, seed=0)
 index.build(weight, bias)
@@ -9,8 +9,9 @@ from hashfold.index.base import Candidates, NeuronIndex, Occupancy
 from hashfold.index.clustered import ClusteredIndex
 from hashfold.index.exact import ExactIndex
 from hashfold.index.lsh import LshIndex
-from hashfold.index.registry import INDEXES, make_index
+from hashfold.index.registry import INDEXES, ROW_INDEXES, make_index, make_row_index
 from hashfold.index.report import RecallReport, recall_at_k
+from hashfold.index.rows import RowIndex
 from hashfold.index.schedule import (
     DriftMeter,
     DriftSchedule,
@@ -24,6 +25,7 @@ from hashfold.index.tables import BucketTables
 
 __all__ = [
     "INDEXES",
+    "ROW_INDEXES",
     "BucketTables",
     "Candidates",
     "ClusteredIndex",
@@ -37,8 +39,10 @@ __all__ = [
     "Occupancy",
     "RebuildSchedule",
     "RecallReport",
+    "RowIndex",
     "all_active",
     "make_index",
+    "make_row_index",
     "make_schedule",
     "recall_at_k",
     "select_rows",

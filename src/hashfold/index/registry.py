@@ -10,8 +10,14 @@ from hashfold.index.base import NeuronIndex
 from hashfold.index.clustered import ClusteredIndex
 from hashfold.index.exact import ExactIndex
 from hashfold.index.lsh import LshIndex
+from hashfold.index.rows import RowIndex
+from hashfold.index.rows_hashed import MinHashRowIndex, SimHashRowIndex
+from hashfold.index.rows_inverted import ExactRowIndex, PrunedRowIndex
 
 INDEXES: dict[str, type[NeuronIndex]] = {index.name: index for index in (LshIndex, ClusteredIndex, ExactIndex)}
+ROW_INDEXES: dict[str, type[RowIndex]] = {
+    index.name: index for index in (ExactRowIndex, PrunedRowIndex, MinHashRowIndex, SimHashRowIndex)
+}
 
 
 def make_index(name: str, num_items: int, dim: int, **options: Any) -> NeuronIndex:
@@ -21,9 +27,25 @@ def make_index(name: str, num_items: int, dim: int, **options: Any) -> NeuronInd
     or a value that the index cannot take.
     """
     index = INDEXES[checks.one_of("make_index", "name", name, INDEXES)]
-    known = [n for n in inspect.signature(index).parameters if n not in ("num_items", "dim")]
+    _check_options(f"{name} index", index, options)
+    return index(num_items, dim, **options)
+
+
+def make_row_index(name: str, num_cols: int, **options: Any) -> RowIndex:
+    """The index `name` over sparse rows of `num_cols` columns, without rows yet.
+
+    `options` and errors as in `make_index`.
+    """
+    index = ROW_INDEXES[checks.one_of("make_row_index", "name", name, ROW_INDEXES)]
+    _check_options(f"{name} rows", index, options)
+    return index(num_cols, **options)
+
+
+def _check_options(op: str, index: type, options: dict[str, Any]) -> None:
+    known = [
+        n for n in inspect.signature(index).parameters if n not in ("num_items", "dim", "num_cols", "num_keys")
+    ]
     for option in options:
         if option not in known:
             expected = f"options are {', '.join(known)}" if known else "there are no options"
-            checks.fail(f"{name} index", expected, repr(option))
-    return index(num_items, dim, **options)
+            checks.fail(op, expected, repr(option))

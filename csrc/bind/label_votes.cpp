@@ -1,0 +1,53 @@
+#include "core/label_votes.hpp"
+
+#include <algorithm>
+
+#include "families.hpp"
+#include "owned.hpp"
+
+namespace hashfold {
+namespace {
+
+using Ids = Array1<const int32_t>;
+using Indptr = Array1<const int64_t>;
+
+void append(LabelVotes& votes, Indptr indptr, Ids ids) {
+    require(length(indptr) >= 1 && indptr.data()[length(indptr) - 1] == length(ids), "indptr and ids disagree");
+    votes.append(indptr.data(), ids.data(), length(indptr) - 1);
+}
+
+void vote(const LabelVotes& votes, Indptr indptr, Ids rows, Array1<const float> weights, Array2<int32_t> ids,
+          Array2<float> scores, Array1<int64_t> counts, Array1<int64_t> found) {
+    const int64_t queries = length(indptr) - 1, bound = votes.rows();
+    require(queries >= 0 && indptr.data()[queries] == length(rows) && length(rows) == length(weights),
+            "indptr, rows and weights disagree");
+    require(
+        std::all_of(rows.data(), rows.data() + length(rows), [&](int32_t row) { return row >= 0 && row < bound; }),
+        "a row is out of range");
+    require(static_cast<int64_t>(ids.shape(0)) == queries && ids.shape(0) == scores.shape(0) &&
+                ids.shape(1) == scores.shape(1) && length(counts) == queries && length(found) == queries,
+            "shapes of ids, scores, counts and found");
+    votes.vote({indptr.data(), rows.data(), weights.data(), queries},
+               {static_cast<int64_t>(ids.shape(1)), ids.data(), scores.data(), counts.data(), found.data()});
+}
+
+bool load(LabelVotes& votes, Array1<const uint8_t> bytes, int64_t rows, int64_t num_labels) {
+    return votes.load(bytes.data(), length(bytes), rows, num_labels);
+}
+
+}  // namespace
+
+void bind_label_votes(nb::module_& m) {
+    nb::class_<LabelVotes>(m, "LabelVotes")
+        .def(nb::init<>())
+        .def("rows", &LabelVotes::rows)
+        .def("bytes", &LabelVotes::bytes)
+        .def("append", &append, "indptr"_a.noconvert(), "ids"_a.noconvert(), GilRelease())
+        .def("vote", &vote, "indptr"_a.noconvert(), "rows"_a.noconvert(), "weights"_a.noconvert(),
+             "ids"_a.noconvert(), "scores"_a.noconvert(), "counts"_a.noconvert(), "found"_a.noconvert(),
+             GilRelease())
+        .def("save", [](const LabelVotes& votes) { return owned(votes.save()); })
+        .def("load", &load, "bytes"_a.noconvert(), "rows"_a, "num_labels"_a, GilRelease());
+}
+
+}  // namespace hashfold

@@ -1,0 +1,37 @@
+// Lists of ascending ids kept small, such as the labels of rows: varint gaps, appended to and never changed.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "varint.hpp"
+
+namespace hashfold {
+
+class IdLists {
+  public:
+    int64_t lists() const { return static_cast<int64_t>(starts_.size()) - 1; }
+    int64_t bytes() const { return static_cast<int64_t>(bytes_.size() + starts_.size() * sizeof(int64_t)); }
+
+    // Row i holds ids[indptr[i]] to ids[indptr[i + 1]], ascending and distinct.
+    void append(const int64_t* indptr, const int32_t* ids, int64_t rows);
+
+    template <class Body>
+    void each(int64_t list, const Body& body) const {
+        const uint8_t* at = bytes_.data() + starts_[list];
+        int32_t id = -1;
+        for (uint32_t left = get_varint(at); left > 0; --left) body(id += static_cast<int32_t>(get_varint(at)));
+    }
+
+    // All lists as bytes: each its length, then the steps from -1 to its first id and from id to id.
+    const std::vector<uint8_t>& encoded() const { return bytes_; }
+
+    // Takes what `encoded` gave; false, and nothing changed, if these are not `lists` lists of ids below `bound`.
+    bool load(const uint8_t* bytes, int64_t count, int64_t lists, int64_t bound);
+
+  private:
+    std::vector<uint8_t> bytes_;
+    std::vector<int64_t> starts_{0};
+};
+
+}  // namespace hashfold

@@ -1,0 +1,49 @@
+// The labels of rows, and the votes of given rows for them.
+#pragma once
+
+#include <cstdint>
+#include <shared_mutex>
+#include <vector>
+
+#include "id_lists.hpp"
+
+namespace hashfold {
+
+// Query i is answered by rows[indptr[i]] to rows[indptr[i + 1]], each voting with its weight.
+struct Voters {
+    const int64_t* indptr;
+    const int32_t* rows;
+    const float* weights;
+    int64_t queries;
+};
+
+// Query i's labels go to ids and scores at i * k, counts[i] of them; found: labels voted for.
+struct Elected {
+    int64_t k;
+    int32_t* ids;
+    float* scores;
+    int64_t* counts;
+    int64_t* found;
+};
+
+// Votes may be taken side by side; whoever adds rows waits until it is alone.
+class LabelVotes {
+  public:
+    int64_t rows() const;
+    int64_t bytes() const;
+    void append(const int64_t* indptr, const int32_t* ids, int64_t rows);
+
+    // Of each query the k labels with the largest sums of weights above 0, best first (equal: smaller id);
+    // weights are added in the order of the voters, which are rows that there are.
+    void vote(const Voters& voters, const Elected& out) const;
+
+    // See IdLists.
+    std::vector<uint8_t> save() const;
+    bool load(const uint8_t* bytes, int64_t count, int64_t rows, int64_t num_labels);
+
+  private:
+    IdLists labels_;
+    mutable std::shared_mutex mutex_;
+};
+
+}  // namespace hashfold

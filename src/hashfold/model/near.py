@@ -1,0 +1,132 @@
+"""The near path: the training rows most like a row are looked up, and their labels vote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hashfold import checks
+from hashfold.index import Candidates, RowIndex, make_row_index
+from hashfold.index.base import Arrays, state_array
+from hashfold.index.rows import packed
+from hashfold.kernels.native import core
+from hashfold.sparse import MAX_IDS, CsrBatch, RaggedIds
+
+INDEX = "pruned"
+
+
+class Near:
+    """score(x, label) = sum over the nearest rows r that have the label of <x, r>^power.
+
+    Rows are kept compactly, as are their labels; new rows and new labels can be added at any time, and are
+    found at once.
+
+    Args:
+        num_features: width of the rows.
+        num_labels: labels are 0 to num_labels - 1; grows when rows with more are added.
+        index, options: the row index and its options, see `hashfold.index.ROW_INDEXES`.
+        neighbours: rows that vote.
+        power: above 1 the nearest count more, 0 lets all count alike.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        num_labels: int,
+        *,
+        index: str = INDEX,
+        options: Mapping[str, Any] | None = None,
+        neighbours: int = 20,
+        power: float = 1.0,
+    ) -> None:
+        self.num_labels = checks.integer("Near", "num_labels", num_labels, low=0, high=MAX_IDS)
+        self._neighbours = checks.integer("Near", "neighbours", neighbours, low=1)
+        self._power = checks.number("Near", "power", power, low=0)
+        self._rows = make_row_index(index, num_features, **dict(options or {}))
+        self._labels: Any = core.LabelVotes()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def num_features(self) -> int:
+        return self._rows.num_cols
+
+    @property
+    def index(self) -> RowIndex:
+        return self._rows
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of rows, tables and labels."""
+        return self._rows.nbytes + int(self._labels.bytes())
+
+    def add(self, x: CsrBatch, y: RaggedIds) -> None:
+        """New examples: rows x (n, num_features), finite and at least 0, with their labels y.
+
+        Their ids go on from len(self). A larger y.num_ids makes num_labels grow. Raises InputError, and
+        nothing is added.
+        """
+        if len(x) != len(y):
+            checks.fail("Near.add", "x and y must have as many rows", f"{len(x)} and {len(y)}")
+        y.validate("Near.add")
+        self._rows.check(x)
+        self.num_labels = max(self.num_labels, y.num_ids)
+        self._labels.append(y.indptr, y.ids)  # before its row can be found
+        self._rows.add(x)
+
+    def neighbours(self, x: CsrBatch, exclude: npt.ArrayLike | None = None) -> Candidates:
+        """Ids and inner products of the rows that vote, see `RowIndex.query`."""
+        return self._rows.query(x, self._neighbours, exclude)
+
+    def vote(self, x: CsrBatch, k_labels: int, exclude: npt.ArrayLike | None = None) -> Candidates:
+        """At most `k_labels` labels of each row's neighbours, best first; equal scores by smaller id.
+
+        x and exclude as in `RowIndex.query`. `found` counts the labels that any neighbour has. A row
+        without neighbours has none.
+        """
+        k = min(checks.integer("Near.vote", "k_labels", k_labels, low=1), max(1, self.num_labels))
+        near = self.neighbours(x, exclude)
+        with np.errstate(over="ignore", under="ignore"):
+            weights = near.scores if self._power == 1 else near.scores ** np.float32(self._power)
+        ids, scores = np.empty((len(x), k), np.int32), np.empty((len(x), k), np.float32)
+        counts, found = np.empty(len(x), np.int64), np.empty(len(x), np.int64)
+        self._labels.vote(near.indptr, near.ids, weights, ids, scores, counts, found)
+        return packed(ids, scores, counts, found, self.num_labels)
+
+    def config(self) -> dict[str, Any]:
+        """JSON-able; `Near(**config)` followed by `load_state` is this one again."""
+        settings = self._rows.config()
+        return {
+            "num_features": settings.pop("num_cols"),
+            "num_labels": self.num_labels,
+            "index": settings.pop("name"),
+            "options": settings,
+            "neighbours": self._neighbours,
+            "power": self._power,
+        }
+
+    def state(self) -> Arrays:
+        """The arrays of `RowIndex.state` as `rows.*`, and `labels`: uint8, coded as the columns are."""
+        rows = {f"rows.{name}": array for name, array in self._rows.state().items()}
+        return rows | {"labels": self._labels.save()}
+
+    def load_state(self, arrays: Mapping[str, Any]) -> None:
+        """Goes on as the one that gave `state()`; tables are built anew.
+
+        Raises: InputError, and nothing is changed: arrays that none with these settings could have.
+        """
+        op = "Near.load_state"
+        if "labels" not in arrays:
+            checks.fail(op, "arrays must hold labels", ", ".join(sorted(arrays)) or "none")
+        labels = state_array(op, arrays, "labels", np.uint8, (None,))
+        rows = {name.removeprefix("rows."): array for name, array in arrays.items() if name != "labels"}
+        scales = np.asarray(rows.get("scales", ()))
+        loaded = core.LabelVotes()
+        if not loaded.load(labels, len(scales) if scales.ndim == 1 else 0, self.num_labels):
+            checks.fail(op, f"labels must be of as many rows, each below {self.num_labels}", "a contradiction")
+        self._rows.load_state(rows)
+        self._labels = loaded

@@ -1,0 +1,332 @@
+"""What every index over sparse rows promises; a new one is covered by being registered."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from hashfold.errors import InputError
+from hashfold.index import ROW_INDEXES, make_row_index, rows, rows_hashed
+from hashfold.kernels import native
+from hashfold.sparse import CsrBatch
+
+N, WIDTH, QUERIES = 500, 300, 40
+
+
+@pytest.fixture(params=sorted(ROW_INDEXES))
+def name(request):
+    return request.param
+
+
+@pytest.fixture(params=[rows.BLOCK_ROWS, 64], ids=["one block", "blocks"])
+def blocks(request, monkeypatch):
+    monkeypatch.setattr(rows, "BLOCK_ROWS", request.param)
+    monkeypatch.setattr(rows_hashed, "PART_ROWS", 96)
+
+
+def sparse_rows(count: int, seed: int, width: int = WIDTH, density: float = 0.04) -> CsrBatch:
+    """Unit rows of about width * density positive values; columns are unevenly common, some rows are empty."""
+    random = np.random.default_rng(seed)
+    common = np.minimum(0.8, density * width * 0.3 / (1 + np.arange(width)) + density / 2)
+    dense = random.random((count, width)).astype(np.float32) * (random.random((count, width)) < common)
+    dense[random.random(count) < 0.05] = 0
+    norms = np.linalg.norm(dense, axis=1, keepdims=True)
+    return CsrBatch.from_scipy(sp.csr_array(dense / np.where(norms > 0, norms, 1)))
+
+
+def filled(name: str, count: int = N, seed: int = 0, **options):
+    index = make_row_index(name, WIDTH, **options)
+    index.add(sparse_rows(count, seed))
+    return index
+
+
+def products(index, x: CsrBatch) -> np.ndarray:
+    return (x.to_scipy() @ index.rows().to_scipy().T).toarray()
+
+
+def assert_same(a, b):
+    for part in ("indptr", "ids", "scores", "found"):
+        np.testing.assert_array_equal(getattr(a, part), getattr(b, part), strict=True)
+
+
+def scores_of(found, row):
+    return found.scores[found.indptr[row] : found.indptr[row + 1]]
+
+
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize("k", [1, 7, 10**9])
+def test_candidates_keep_their_promises(name, k):
+    index, x = filled(name), sparse_rows(QUERIES, 1)
+    truth = products(index, x)
+    found = index.query(x, k)
+    assert (found.indptr.dtype, found.ids.dtype, found.scores.dtype) == (np.int64, np.int32, np.float32)
+    assert len(found) == QUERIES
+    assert found.num_items == len(index) == N
+    assert (found.counts <= min(k, N)).all()
+    assert (found.counts <= found.found).all()
+    assert (found.found <= N).all()
+    assert len(found.ids) > QUERIES // 2
+    for i in range(QUERIES):
+        assert len(np.unique(found[i])) == len(found[i])
+        assert (scores_of(found, i) > 0).all()
+        np.testing.assert_allclose(scores_of(found, i), truth[i, found[i]], rtol=1e-5)
+        order = np.lexsort((found[i], -scores_of(found, i)))
+        np.testing.assert_array_equal(order, np.arange(len(order)))
+
+
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize("k", [1, 20, N])
+def test_the_exact_index_is_brute_force(k):
+    index, x = filled("inverted"), sparse_rows(QUERIES, 1)
+    truth, found = products(index, x), index.query(x, k)
+    for i in range(QUERIES):
+        best = np.sort(truth[i][truth[i] > 0])[::-1][:k]
+        np.testing.assert_allclose(scores_of(found, i), best, rtol=1e-5)
+    np.testing.assert_array_equal(found.found, (truth > 0).sum(axis=1))
+
+
+@pytest.mark.usefixtures("blocks")
+def test_every_index_finds_most_of_the_nearest_rows(name):
+    """Also: the same row gets the same bits from each of them."""
+    x = sparse_rows(QUERIES, 1)
+    options = {"simhash": {"hashes_per_table": 3}}.get(name, {})  # 500 rows fill no more buckets
+    exact, found = filled("inverted").query(x, 5), filled(name, **options).query(x, 5)
+    scores = [dict(zip(exact[i].tolist(), scores_of(exact, i).tolist(), strict=True)) for i in range(QUERIES)]
+    hits = 0
+    for i in range(QUERIES):
+        for id, score in zip(found[i].tolist(), scores_of(found, i).tolist(), strict=True):
+            hits += id in scores[i]
+            assert scores[i].get(id, score) == score
+    assert hits >= 0.8 * len(exact.ids)
+
+
+@pytest.mark.usefixtures("blocks")
+def test_a_row_finds_itself_unless_it_is_excluded(name):
+    index, x = filled(name), sparse_rows(N, 0)
+    full = np.flatnonzero(np.diff(x.indptr)).astype(np.int32)
+    first = index.query(x.take(full), 3)
+    np.testing.assert_array_equal(first.ids[first.indptr[:-1]], full)
+    without = index.query(x.take(full), 3, exclude=full)
+    for row, id in enumerate(full):
+        assert id not in without[row]
+        others = first[row][first[row] != id]
+        np.testing.assert_array_equal(without[row][: len(others)], others)
+    assert_same(first, index.query(x.take(full), 3, exclude=np.full(len(full), -1)))
+
+
+@pytest.mark.usefixtures("blocks")
+def test_rows_added_in_parts_are_rows_added_at_once(name):
+    x, queries = sparse_rows(N, 0), sparse_rows(QUERIES, 1)
+    parts = make_row_index(name, WIDTH)
+    for at in (0, 1, 2, 70, 71, 200):
+        parts.add(x.take(np.arange(at, {0: 1, 1: 2, 2: 70, 70: 71, 71: 200, 200: N}[at])))
+        parts.query(queries, 4)
+    assert_same(parts.query(queries, 9), filled(name).query(queries, 9))
+
+
+@pytest.mark.usefixtures("blocks")
+def test_the_state_makes_an_equal_index_that_goes_on(name):
+    index, queries = filled(name), sparse_rows(QUERIES, 1)
+    again = make_row_index(**json.loads(json.dumps(index.config())))
+    again.add(sparse_rows(9, 5))
+    state = index.state()
+    again.load_state(state)
+    assert again.config() == index.config()
+    assert set(state) == set(index.state_names)
+    for array in state.values():
+        array[...] = 0
+    for _ in range(2):
+        assert_same(again.query(queries, 9), index.query(queries, 9))
+        for one in (again, index):
+            one.add(sparse_rows(100, 6))
+    np.testing.assert_equal(again.state(), index.state())
+
+
+def test_the_same_bits_with_any_threads_and_instruction_set(name):
+    index, x = filled(name), sparse_rows(QUERIES, 1)
+    answer = index.query(x, 8)
+    before = native.num_threads()
+    for threads in (1, 2):
+        native.set_num_threads(threads)
+        assert_same(index.query(x, 8), answer)
+    native.set_num_threads(before)
+    for level in native.isa_levels():
+        with native.isa_forced(level):
+            assert_same(index.query(x, 8), answer)
+
+
+def test_stored_values_are_within_half_a_step(name):
+    x = sparse_rows(N, 0)
+    kept = filled(name).rows()
+    largest = x.to_scipy().max(axis=1).toarray().reshape(-1, 1)
+    assert (np.abs((x.to_scipy() - kept.to_scipy()).toarray()) <= largest / 255 * 0.5001).all()
+    kept.validate()
+    np.testing.assert_array_equal(filled(name).rows(17, 23).values, kept.take(np.arange(17, 23)).values)
+
+
+def test_columns_far_apart_and_values_far_apart():
+    """Steps above 2^16 are bridged, and a row's own scale serves values of any size."""
+    wide = 2**21
+    columns = np.array([0, 65_535, 65_536, 65_535 * 3 + 7, wide - 1], np.int32)
+    for size in (1e-38, 1.0, 3e38):
+        values = (np.array([255, 17, 100, 1, 254]) * (size / 255)).astype(np.float32)
+        index = rows_of(wide, [columns, columns[4:], []], [values, values[4:], []])
+        kept = index.rows()
+        np.testing.assert_array_equal(kept.indptr, [0, 5, 6, 6])
+        np.testing.assert_array_equal(kept.indices[:5], columns)
+        np.testing.assert_allclose(kept.values[:5], values, rtol=1e-4)
+        query = CsrBatch(np.array([0, 1]), columns[4:], np.ones(1, np.float32), wide)
+        found = index.query(query, 3)
+        assert sorted(found.ids.tolist()) == [0, 1]
+        np.testing.assert_allclose(found.scores, values[4], rtol=1e-4)
+
+
+def rows_of(width, columns, values):
+    indptr = np.cumsum([0, *map(len, columns)])
+    index = make_row_index("inverted", width)
+    index.add(CsrBatch(indptr, np.concatenate(columns).astype("i4"), np.concatenate(values).astype("f4"), width))
+    return index
+
+
+def test_equal_scores_go_by_smaller_id(name):
+    one = sparse_rows(3, 8, density=0.2).take([1])
+    index = make_row_index(name, WIDTH)
+    index.add(one.take(np.zeros(300, int)))
+    assert index.query(one, 4).ids.tolist() == [0, 1, 2, 3]
+
+
+def test_no_rows_no_queries_and_empty_rows(name):
+    index = make_row_index(name, WIDTH)
+    none = sparse_rows(0, 0)
+    assert len(index) == 0
+    assert len(index.query(sparse_rows(3, 0), 5).ids) == 0
+    index.add(none)
+    assert len(index.rows()) == 0
+    index.add(CsrBatch(np.zeros(4, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32), WIDTH))
+    assert len(index) == 3
+    assert len(index.query(sparse_rows(3, 0), 5).ids) == 0
+    index.add(sparse_rows(N, 0))
+    assert len(index.query(none, 5)) == 0
+    empty = CsrBatch(np.zeros(3, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32), WIDTH)
+    assert index.query(empty, 5).indptr.tolist() == [0, 0, 0]
+
+
+def test_bytes_are_told(name):
+    small, large = filled(name, 100), filled(name, 400)
+    assert 0 < small.row_nbytes < large.row_nbytes < large.nbytes
+    entries, count = large.rows().nnz, len(large)
+    assert large.row_nbytes <= 3 * entries + 12 * (count + 1)
+    assert sum(a.nbytes for a in large.state().values()) <= 3 * entries + 6 * count
+
+
+def with_values(*values):
+    return CsrBatch(np.array([0, len(values)]), np.arange(len(values), dtype="i4"), np.array(values, "f4"), WIDTH)
+
+
+UNSORTED = CsrBatch(np.array([0, 2]), np.array([5, 3], "i4"), np.ones(2, "f4"), WIDTH)
+OUTSIDE = CsrBatch(np.array([0, 1]), np.array([WIDTH], "i4"), np.ones(1, "f4"), WIDTH)
+GOOD = sparse_rows(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda i: i.add(with_values(1, np.nan)), "must be finite; got nan at position 1"),
+        (lambda i: i.add(with_values(-1)), "at least 0"),
+        (lambda i: i.add(UNSORTED), "must ascend"),
+        (lambda i: i.add(OUTSIDE), "must lie in"),
+        (lambda i: i.add(sparse_rows(2, 0, width=WIDTH + 1)), f"rows must be {WIDTH} wide"),
+        (lambda i: i.add(np.ones((2, WIDTH))), "CsrBatch"),
+        (lambda i: i.query(with_values(np.inf), 3), "at least 0"),
+        (lambda i: i.query(OUTSIDE, 3), "must lie in"),
+        (lambda i: i.query(sparse_rows(2, 0, width=WIDTH - 1), 3), f"rows must be {WIDTH} wide"),
+        (lambda i: i.query(GOOD, 0), "k must be"),
+        (lambda i: i.query(GOOD, 3, exclude=[1]), "exclude must have shape (2)"),
+        (lambda i: i.query(GOOD, 3, exclude=[0, N]), "exclude must lie in"),
+        (lambda i: i.query(GOOD, 3, exclude=[-2, 0]), "exclude must lie in"),
+        (lambda i: i.rows(3, N + 1), "last must be"),
+        (lambda i: i.rows(5, 3), "first must be"),
+        (lambda i: make_row_index(i.name, 0), "num_cols"),
+        (lambda i: make_row_index(i.name, 5, colour=3), "'colour'"),
+    ],
+)
+def test_misuse_is_one_line_and_changes_nothing(name, call, says):
+    index = filled(name)
+    before = index.state()
+    with pytest.raises(InputError) as caught:
+        call(index)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    np.testing.assert_equal(index.state(), before)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("annoy", {}, "one of inverted, minhash, pruned, simhash"),
+        ("pruned", {"budget": 0}, "budget"),
+        ("pruned", {"pool": 0}, "pool"),
+        ("minhash", {"num_tables": 2**10, "bucket_bits": 20}, "buckets of all tables"),
+        ("minhash", {"seed": -1}, "seed"),
+        ("simhash", {"hashes_per_table": 40}, "bits"),
+        ("simhash", {"nonzero_fraction": 0}, "nonzero_fraction"),
+        ("simhash", {"pool": 1.5}, "pool"),
+    ],
+)
+def test_bad_options_are_refused(name, options, says):
+    with pytest.raises(InputError, match=says):
+        make_row_index(name, WIDTH, **options)
+
+
+def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(name):
+    index = filled(name)
+    before = index.state()
+    wrong = [before | {"more": np.zeros(1)}, dict(list(before.items())[1:])]
+    wrong += [before | {part: a[:-1]} for part, a in before.items()]
+    wrong += [before | {part: np.append(a, a[-1:])} for part, a in before.items()]
+    wrong += [before | {part: a.astype(np.float64)} for part, a in before.items()]
+    wrong += [before | {"values": before["values"] * 0}, before | {"columns": before["columns"] | 128}]
+    wrong += [before | {"scales": bad} for bad in (-before["scales"], before["scales"] * np.nan)]
+    wide = make_row_index(name, WIDTH + 9)
+    wide.add(sparse_rows(5, 0, WIDTH + 9, density=0.9))
+    for state in [*wrong, wide.state()]:
+        with pytest.raises(InputError) as caught:
+            index.load_state(state)
+        assert "\n" not in str(caught.value)
+    np.testing.assert_equal(index.state(), before)
+
+
+def test_damaged_columns_never_pass_for_rows(name):
+    """Any change of a byte gives an error or rows that keep their promises."""
+    state = filled(name, 60).state()
+    random = np.random.default_rng(0)
+    index, refused = make_row_index(name, WIDTH), 0
+    for _ in range(200):
+        columns = state["columns"].copy()
+        columns[random.integers(len(columns))] = random.integers(256)
+        try:
+            index.load_state(state | {"columns": columns})
+        except InputError:
+            refused += 1
+        else:
+            index.rows().validate()
+            index.query(GOOD, 3)
+    assert refused > 50
+
+
+def test_a_budget_visits_the_heaviest_columns_that_fit():
+    """Column 0 is heavy but its list is too long; columns 1 and 2 fit together, 3 does not any more."""
+    dense = np.zeros((100, 8), np.float32)
+    dense[:, 0] = 1
+    dense[:10, 1] = 1
+    dense[10:15, 2] = 1
+    dense[15:25, 3] = 1
+    index = make_row_index("pruned", 8, budget=20, pool=100)
+    index.add(CsrBatch.from_scipy(dense))
+    query = CsrBatch.from_scipy(np.array([[4, 3, 2, 1, 0, 0, 0, 0]], np.float32))
+    found = index.query(query, 100)
+    assert found.ids.tolist() == list(range(15))
+    np.testing.assert_allclose(found.scores, [7] * 10 + [6] * 5)
