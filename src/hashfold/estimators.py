@@ -158,11 +158,11 @@ class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         hits = [int(best) in truth[row] for row, best in enumerate(ids[:, 0].tolist())]
         return float(np.average(hits, weights=sample_weight))
 
-    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Writes the model folder, whole or not at all. Raises as `hashfold.io.save_model_folder`."""
+    def save(self, path: str | Path, *, overwrite: bool = False, storage: str | None = None) -> Path:
+        """Writes the model folder, whole or not at all; storage and errors as of `HashfoldModel.save`."""
         check_is_fitted(self, "model_")
         self.model_.params = self.get_params()
-        return self.model_.save(path, overwrite=overwrite)
+        return self.model_.save(path, overwrite=overwrite, storage=storage)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

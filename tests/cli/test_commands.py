@@ -50,6 +50,19 @@ def test_same_seed_same_model(tmp_path: Path, rows: Trained) -> None:
     assert weights[0] == weights[1]
 
 
+def test_storage_makes_the_folder_small_and_is_what_predicts(tmp_path: Path, rows: Trained) -> None:
+    bytes_of, scores = {}, {}
+    for storage in ("fp32", "fp16", "int8"):
+        model = tmp_path / storage
+        answer = succeed_json("train", rows.train, "-o", model, *FEW, "--storage", storage)
+        assert answer["settings"]["network"]["storage"] == storage
+        bytes_of[storage] = (model / "model.safetensors").stat().st_size
+        scores[storage] = succeed_json("eval", model, rows.valid)["P@1"]
+    assert bytes_of["int8"] < bytes_of["fp16"] < bytes_of["fp32"]
+    assert min(scores.values()) > 0.9
+    assert json.loads((rows.model / "config.json").read_text())["network"]["storage"] == "int8"  # by default
+
+
 def test_eval_is_what_the_library_says(rows: Trained) -> None:
     answer = succeed_json("eval", rows.model, rows.valid)
     assert set(answer) >= METRICS | {"rows", "seconds", "ms_per_row", "peak_memory_bytes"}

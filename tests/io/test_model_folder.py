@@ -101,7 +101,7 @@ class TestRoundTrip:
 
     def test_format_is_named(self, model):
         config = json.loads((model / "config.json").read_text())
-        assert (config["format"], config["format_version"]) == ("hashfold-model", 1)
+        assert (config["format"], config["format_version"]) == ("hashfold-model", MODEL.version)
         assert config["files"]["model.safetensors"]["bytes"] == (model / "model.safetensors").stat().st_size
 
 
@@ -284,8 +284,13 @@ class TestRefusesToLoad:
             open_folder(tmp_path / "none", CHECKPOINT)
 
     def test_newer(self, model):
-        self.reseal(model, format_version=2)
-        self.refused(model, "format_version 2; this hashfold reads up to 1; upgrade")
+        newer = MODEL.version + 1
+        self.reseal(model, format_version=newer)
+        self.refused(model, f"format_version {newer}; this hashfold reads up to {MODEL.version}; upgrade")
+
+    def test_older_is_read(self, model):
+        self.reseal(model, format_version=1)
+        assert_loads(model)
 
     @pytest.mark.parametrize("version", [0, -1, "1", None, 1.5])
     def test_version_that_never_was(self, model, version):
@@ -388,7 +393,6 @@ def test_other_exceptions_pass_and_leave_nothing(tmp_path):
     with pytest.raises(KeyError):
         fails_inside()
     assert not list(tmp_path.iterdir())
-    assert MODEL.version == 1
 
 
 def test_every_file_is_readable_as_the_umask_says(model, tmp_path):

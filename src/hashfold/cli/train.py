@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _CHECKPOINT = ".checkpoint"
 _OVERRIDES = {
-    *("hidden", "loss", "dropout", "negatives", "hard_negatives", "index", "lr"),
+    *("hidden", "loss", "dropout", "negatives", "hard_negatives", "index", "lr", "storage"),
     *("epochs", "batch_size", "patience", "max_seconds", "seed", "threads"),
 }
 
@@ -34,6 +34,7 @@ _network = (
     click.option("--hard-negatives", type=int, help="Labels looked up for each row as negatives; 0 for none."),
     click.option("--index", type=click.Choice(["exact", "clustered", "lsh"]), help="How labels are looked up."),
     click.option("--lr", type=float, help="The peak learning rate."),
+    click.option("--storage", type=click.Choice(["fp32", "fp16", "int8"]), help="Of the trained weights."),
 )
 _training = (
     click.option("--epochs", type=int, help="Passes over the training rows."),

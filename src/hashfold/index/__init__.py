@@ -9,7 +9,7 @@ from hashfold.index.base import Candidates, NeuronIndex, Occupancy
 from hashfold.index.clustered import ClusteredIndex
 from hashfold.index.exact import ExactIndex
 from hashfold.index.lsh import LshIndex
-from hashfold.index.registry import INDEXES, ROW_INDEXES, make_index, make_row_index
+from hashfold.index.registry import INDEXES, ROW_INDEXES, index_options, make_index, make_row_index
 from hashfold.index.report import RecallReport, recall_at_k
 from hashfold.index.rows import RowIndex
 from hashfold.index.schedule import (
@@ -41,6 +41,7 @@ __all__ = [
     "RecallReport",
     "RowIndex",
     "all_active",
+    "index_options",
     "make_index",
     "make_row_index",
     "make_schedule",

@@ -20,6 +20,12 @@ ROW_INDEXES: dict[str, type[RowIndex]] = {
 }
 
 
+def index_options(index: type) -> list[str]:
+    """The options that an index class takes, beside its sizes."""
+    sizes = ("num_items", "dim", "num_cols", "num_keys")
+    return [name for name in inspect.signature(index).parameters if name not in sizes]
+
+
 def make_index(name: str, num_items: int, dim: int, **options: Any) -> NeuronIndex:
     """The index `name` over `num_items` weight rows of `dim` columns, still to be built.
 
@@ -42,9 +48,7 @@ def make_row_index(name: str, num_cols: int, **options: Any) -> RowIndex:
 
 
 def _check_options(op: str, index: type, options: dict[str, Any]) -> None:
-    known = [
-        n for n in inspect.signature(index).parameters if n not in ("num_items", "dim", "num_cols", "num_keys")
-    ]
+    known = index_options(index)
     for option in options:
         if option not in known:
             expected = f"options are {', '.join(known)}" if known else "there are no options"

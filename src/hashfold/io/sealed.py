@@ -41,7 +41,8 @@ class FolderKind:
     noun: str
 
 
-MODEL = FolderKind("hashfold-model", 1, "config.json", "model folder")
+# Model folders of version 1 had all weights in float32 and said nothing of `storage`.
+MODEL = FolderKind("hashfold-model", 2, "config.json", "model folder")
 CHECKPOINT = FolderKind("hashfold-checkpoint", 1, "checkpoint.json", "training checkpoint")
 
 
@@ -190,7 +191,7 @@ def _sound(manifest: dict[str, Any], kind: FolderKind) -> bool:
     """The reserved names hold what they must: also true of folders that somebody made to deceive."""
     files = manifest.get("files")
     return (
-        manifest["format_version"] == kind.version
+        manifest["format_version"] in range(1, kind.version + 1)
         and isinstance(manifest.get("hashfold_version"), str)
         and isinstance(files, dict)
         and all(

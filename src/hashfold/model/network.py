@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from hashfold import checks
-from hashfold.index import Candidates, DriftMeter, NeuronIndex, make_index, make_schedule
+from hashfold.index import INDEXES, Candidates, DriftMeter, NeuronIndex, index_options, make_index, make_schedule
 from hashfold.kernels.active_step import PRECISIONS
+from hashfold.model.storage import check_storage, rounded
 from hashfold.nn import LSHLinear, SampledSigmoidLoss, SampledSoftmaxLoss, SparseLinear
 from hashfold.optim import RowAdam
 from hashfold.sparse import ActiveSet, CsrBatch, Float32, Int32, LookupStats, RaggedIds
@@ -35,6 +36,8 @@ class NetworkConfig:
     label vectors held to a length (0: free), which makes the layer easy to look up. label_bias: labels
     have biases, started at their log prior. precision: of the output layer's products in training, "fp32", "bf16"
     (operands rounded, weights and sums in float32), or "auto": bf16 where the machine multiplies it natively.
+    storage: of the weights of both layers once trained, in the model folder and in predicting: "fp32", "fp16", or
+    "int8", which also scores labels in 8 bits (see `hashfold.model.storage`).
     """
 
     num_features: int
@@ -56,6 +59,7 @@ class NetworkConfig:
     label_norm: float = 0.0
     label_bias: bool = True
     precision: str = "auto"
+    storage: str = "fp32"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -66,6 +70,7 @@ class NetworkConfig:
             checks.integer(op, name, getattr(self, name), low=0)
         checks.one_of(op, "loss", self.loss, LOSSES)
         checks.one_of(op, "precision", self.precision, PRECISIONS)
+        check_storage(op, self.storage, self.hidden)
         checks.number(op, "dropout", self.dropout, low=0.0, high=0.95)
         for name in ("lr", "input_std", "output_std"):
             checks.number(op, name, getattr(self, name), above=0.0)
@@ -220,14 +225,27 @@ class LookupNetwork(nn.Module):
         self.drift.load_state(state["marked_rows"], self.config.hidden)
         self.steps = state["steps"]
 
+    @torch.no_grad()
+    def round_weights(self) -> None:
+        """Rounds both layers to what `config.storage` holds: a saved copy then predicts the same bits.
+
+        Called when training ends. Raises InputError: weights that the storage cannot hold.
+        """
+        for layer in (self.input, self.output):
+            weight = layer.weight.detach().numpy()
+            weight[...] = rounded(weight, self.config.storage)
+        self._searchers.clear()
+
     def searcher(self, lookup: bool) -> NeuronIndex:
         """The index that predictions ask: every label scored, or `config.search` over the weights as they are.
 
-        Built when first asked for after the weights have moved.
+        Built when first asked for after the weights have moved. Rows are in 8 bits where storage is.
         """
         name = self.config.search if lookup else "exact"
         if name not in self._searchers:
-            options = self.config.search_options if lookup else {}
+            options = dict(self.config.search_options) if lookup else {}
+            if self.config.storage == "int8" and "precision" in index_options(INDEXES.get(name, NeuronIndex)):
+                options = {"precision": "int8", **options}
             index = make_index(name, self.config.num_labels, self.config.hidden, **options)
             bias = self.output.bias
             index.build(self.output.weight.detach().numpy(), None if bias is None else bias.detach().numpy())

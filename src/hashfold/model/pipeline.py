@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,9 +24,10 @@ from hashfold.data import (
 )
 from hashfold.data.streams import Source, source_name
 from hashfold.errors import InputError, ModelFolderError
-from hashfold.io import ModelFolder, check_shapes, load_model_folder, save_model_folder
+from hashfold.io import ModelFolder, load_model_folder, save_model_folder
 from hashfold.metrics import evaluate, propensities
 from hashfold.model.network import LookupNetwork, NetworkConfig
+from hashfold.model.storage import from_file, to_file
 from hashfold.model.targets import Targets
 from hashfold.sparse import CsrBatch, Float32, Int32, Int64
 
@@ -156,8 +157,16 @@ class HashfoldModel:
         counts[: self.num_labels] = self.label_counts
         return propensities(counts, self.num_rows)
 
-    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Writes the model folder, whole or not at all. Raises as `hashfold.io.save_model_folder`."""
+    def save(self, path: str | Path, *, overwrite: bool = False, storage: str | None = None) -> Path:
+        """Writes the model folder, whole or not at all.
+
+        storage: of the network's weights, "fp32", "fp16" or "int8"; None: the network's own, in which a model
+        that `fit_model` trained is saved without loss: loaded again, it predicts the same bits. Raises
+        InputError (weights that the storage cannot hold), and as `hashfold.io.save_model_folder`.
+        """
+        network_config = self.network.config
+        if storage is not None:
+            network_config = replace(network_config, storage=storage)
         weighting, arrays = self.weighting.to_state()
         tensors = {_IDF + name: array for name, array in arrays.items()}
         extra: dict[str, Any] = {_COUNTS: {"label_counts": self.label_counts}}
@@ -166,7 +175,7 @@ class HashfoldModel:
             vectorizer, arrays = self.vectorizer.to_state()
             tensors |= {_VECTORIZER + name: array for name, array in arrays.items()}
         config = {
-            "network": self.network.config.to_dict(),
+            "network": network_config.to_dict(),
             "input": {"weighting": weighting, "vectorizer": vectorizer, "reading": self.reading},
             "targets": self.targets.to_dict(),
             "data": {"rows": self.num_rows, **self.data},
@@ -176,7 +185,9 @@ class HashfoldModel:
         }
         extra |= {_INPUT: tensors} if tensors else {}
         names = self.targets.text_names()
-        return save_model_folder(path, config, self.network.state_dict(), names, extra=extra, overwrite=overwrite)
+        state = {name: tensor.detach().numpy() for name, tensor in self.network.state_dict().items()}
+        weights = to_file(state, network_config.storage)
+        return save_model_folder(path, config, weights, names, extra=extra, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | Path) -> HashfoldModel:
@@ -197,8 +208,8 @@ class HashfoldModel:
         config = folder.config
         network = LookupNetwork(NetworkConfig.from_dict(config["network"]))
         shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-        check_shapes(folder.path, folder.tensors, shapes)
-        network.load_state_dict({name: torch.from_numpy(array) for name, array in folder.tensors.items()})
+        state = from_file(folder.path, folder.tensors, shapes, network.config.storage)
+        network.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
         arrays = _arrays(folder, _INPUT) if _INPUT in folder.extra else {}
         inputs = config["input"]
         vectorizer = None

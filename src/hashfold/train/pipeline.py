@@ -58,6 +58,7 @@ def fit_model(
     weighted = replace(train, x=input_weighting.transform(train.x))
     held_out = None if valid is None else replace(valid, x=input_weighting.transform(valid.x))
     result = fit(network, weighted, held_out, config, callbacks=callbacks, checkpoints=checkpoints, resume=resume)
+    network.round_weights()
     names = train.label_names
     model = HashfoldModel(
         network,
