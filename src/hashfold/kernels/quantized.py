@@ -60,9 +60,9 @@ class QuantizedRows:
             checks.fail(op, "codes must be in [-127, 127]", int(stored.min()))
         return cls(stored, factors, stored.sum(axis=1, dtype=np.int32))
 
-    def dequantize(self) -> Float32:
-        """(rows, dim) float32, exactly scales * codes."""
-        x = np.empty(self.codes.shape, np.float32)
+    def dequantize(self, out: Float32 | None = None) -> Float32:
+        """(rows, dim) float32, exactly scales * codes; in `out`, if given."""
+        x = np.empty(self.codes.shape, np.float32) if out is None else out
         core.dequantize_rows(self.codes, self.scales, x)
         return x
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hashfold import checks
 from hashfold.index import INDEXES, Candidates, DriftMeter, NeuronIndex, index_options, make_index, make_schedule
 from hashfold.kernels.active_step import PRECISIONS
-from hashfold.model.storage import check_storage, rounded
+from hashfold.model.storage import check_storage, round_weights
 from hashfold.nn import LSHLinear, SampledSigmoidLoss, SampledSoftmaxLoss, SparseLinear
 from hashfold.optim import RowAdam
 from hashfold.sparse import ActiveSet, CsrBatch, Float32, Int32, LookupStats, RaggedIds
@@ -232,8 +232,7 @@ class LookupNetwork(nn.Module):
         Called when training ends. Raises InputError: weights that the storage cannot hold.
         """
         for layer in (self.input, self.output):
-            weight = layer.weight.detach().numpy()
-            weight[...] = rounded(weight, self.config.storage)
+            round_weights(layer.weight.detach().numpy(), self.config.storage)
         self._searchers.clear()
 
     def searcher(self, lookup: bool) -> NeuronIndex:

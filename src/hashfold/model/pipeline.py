@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 
 from hashfold import checks
 from hashfold.data import (
@@ -207,9 +206,8 @@ class HashfoldModel:
     def _from_folder(cls, folder: ModelFolder) -> HashfoldModel:
         config = folder.config
         network = LookupNetwork(NetworkConfig.from_dict(config["network"]))
-        shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-        state = from_file(folder.path, folder.tensors, shapes, network.config.storage)
-        network.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+        state = {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
+        from_file(folder.path, folder.tensors, state, network.config.storage)
         arrays = _arrays(folder, _INPUT) if _INPUT in folder.extra else {}
         inputs = config["input"]
         vectorizer = None

@@ -30,18 +30,17 @@ def check_storage(op: str, storage: str, width: int) -> None:
         checks.fail(op, f"storage int8 holds rows of up to {MOST_COLUMNS} columns", width, "use fp16")
 
 
-def rounded(weight: Float32, storage: str) -> Float32:
-    """`weight` (rows, columns) as it comes back from a file; once rounded, it comes back bit for bit.
+def round_weights(weight: Float32, storage: str) -> None:
+    """Makes `weight` (rows, columns) what comes back from a file; a second time changes no bit.
 
     Raises InputError: weights that are not finite (int8, fp16), or beyond 65,504 (fp16).
     """
-    if storage == "fp32":
-        return weight
-    return _restored(_stored("weight", weight, storage))
+    if storage != "fp32":
+        _restore(_stored("weight", weight, storage), weight)
 
 
 def to_file(state: Arrays, storage: str) -> dict[str, npt.NDArray[Any]]:
-    """The tensors of a file for a state_dict: those of `BIG` as `storage` says. Raises as `rounded`."""
+    """The tensors of a file for a state_dict: those of `BIG` as `storage` says. Raises as `round_weights`."""
     tensors: dict[str, npt.NDArray[Any]] = {}
     for name, array in state.items():
         if name in BIG:
@@ -51,18 +50,20 @@ def to_file(state: Arrays, storage: str) -> dict[str, npt.NDArray[Any]]:
     return tensors
 
 
-def from_file(
-    path: Path, tensors: Arrays, shapes: Mapping[str, tuple[int, ...]], storage: str
-) -> dict[str, npt.NDArray[Any]]:
-    """The state_dict whose tensors have `shapes`. Raises ModelFolderError: other names, shapes or types."""
-    parts = {name: _parts(shape, storage if name in BIG else "fp32") for name, shape in shapes.items()}
+def from_file(path: Path, tensors: Arrays, state: Arrays, storage: str) -> None:
+    """Fills the arrays of `state`, which are a network's own, with the tensors of a file.
+
+    Raises ModelFolderError: tensors of other names, shapes or types; InputError: rows that cannot be.
+    """
+    parts = {name: _parts(array.shape, storage if name in BIG else "fp32") for name, array in state.items()}
     wanted = {name + suffix: part for name, of in parts.items() for suffix, part in of.items()}
     check_shapes(path, tensors, {name: shape for name, (shape, _) in wanted.items()})
     for name, (_, dtype) in wanted.items():
         if tensors[name].dtype != np.dtype(dtype):
             expected = f"tensor {name} must be {np.dtype(dtype)} for storage {storage}"
             raise ModelFolderError(path, f"{expected}; got {tensors[name].dtype}; the folder is damaged.")
-    return {name: _restored({suffix: tensors[name + suffix] for suffix in of}) for name, of in parts.items()}
+    for name, of in parts.items():
+        _restore({suffix: tensors[name + suffix] for suffix in of}, state[name])
 
 
 def _parts(shape: tuple[int, ...], storage: str) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -84,7 +85,8 @@ def _stored(name: str, weight: Float32, storage: str) -> dict[str, npt.NDArray[A
     return {"": weight.astype(np.float16)}
 
 
-def _restored(parts: Arrays) -> npt.NDArray[Any]:
+def _restore(parts: Arrays, into: npt.NDArray[Any]) -> None:
     if _CODES in parts:
-        return QuantizedRows.from_arrays(parts[_CODES], parts[_SCALES], "storage int8").dequantize()
-    return np.asarray(parts[""], np.float32)
+        QuantizedRows.from_arrays(parts[_CODES], parts[_SCALES], "storage int8").dequantize(into)
+    else:
+        np.copyto(into, parts[""])
