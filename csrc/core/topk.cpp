@@ -31,6 +31,7 @@ class Best {
     explicit Best(int64_t k) : k_(k) {}
 
     float threshold() const { return threshold_; }  // what cannot be among the best lies below it
+    float limit() const { return limit_; }          // the float just below: an equal score may win by a smaller id
 
     void push(const Entry& entry) {
         if (entries_.empty()) entries_.reserve(std::min<int64_t>(2 * k_, 64));
@@ -50,11 +51,13 @@ class Best {
         std::nth_element(entries_.begin(), entries_.begin() + (k_ - 1), entries_.end(), better);
         entries_.resize(k_);
         threshold_ = entries_[k_ - 1].score;
+        limit_ = std::nextafter(threshold_, -std::numeric_limits<float>::infinity());
     }
 
     int64_t k_;
     std::vector<Entry> entries_;
     float threshold_ = kNoThreshold;
+    float limit_ = kNoThreshold;
 };
 
 int64_t write(const std::vector<Entry>& entries, int64_t most, int32_t* ids, float* scores) {
@@ -77,11 +80,7 @@ void offer(Panel& panel, const ItemsOf& items, const ItemRun& run, const int32_t
            std::vector<Best>& best, std::vector<Hit>& hits) {
     hits.resize(kItemBlock * panel.thresholds.size());
     for (int64_t at = 0; at < run.count; at += kItemBlock) {
-        for (int64_t q = 0; q < count; ++q) {
-            // Equal scores may still win by a smaller id: the limit is the float just below.
-            const float threshold = best[rows[q]].threshold();
-            panel.thresholds[q] = std::nextafter(threshold, -std::numeric_limits<float>::infinity());
-        }
+        for (int64_t q = 0; q < count; ++q) panel.thresholds[q] = best[rows[q]].limit();
         const int64_t n = panel.tile(items, run.part(at, kItemBlock), hits.data());
         for (int64_t h = 0; h < n; ++h) best[rows[hits[h].query]].push({hits[h].score, hits[h].item});
     }

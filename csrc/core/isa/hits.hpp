@@ -17,18 +17,31 @@ HF_INLINE bool any(Vec<int32_t> mask) {
     return all != 0;
 }
 
-// Appends the scores above the thresholds; most vectors have none.
-template <int V>
-HF_INLINE int64_t collect(const Vec<float> (&scores)[V], int64_t item, const float* thresholds, Hit* hits) {
+// Which scores are above their limits; where a limit is NaN, those that are numbers.
+HF_INLINE Vec<int32_t> passes(Vec<float> scores, Vec<float> limits) {
+    return (Vec<int32_t>)(~(scores <= limits) & (scores == scores));
+}
+
+// Appends the scores of G items above the thresholds. Most groups have none.
+template <int G, int V>
+HF_INLINE int64_t collect(const Vec<float> (&scores)[G][V], const int64_t* at, const float* thresholds,
+                          Hit* hits) {
     constexpr int width = kWidth<float>;
+    Vec<float> limits[V];
+    for (int v = 0; v < V; ++v) limits[v] = load(thresholds + v * width);
+    Vec<int32_t> found{};
+#pragma GCC unroll 12
+    for (int g = 0; g < G; ++g)
+        for (int v = 0; v < V; ++v) found |= passes(scores[g][v], limits[v]);
+    if (!any(found)) return 0;
     int64_t n = 0;
-    for (int v = 0; v < V; ++v) {
-        const Vec<float> limit = load(thresholds + v * width);
-        if (!any((Vec<int32_t>)((scores[v] > limit) | ((limit != limit) & (scores[v] == scores[v]))))) continue;
-        for (int lane = 0; lane < width; ++lane)
-            if (scores[v][lane] > limit[lane] ||
-                (limit[lane] != limit[lane] && scores[v][lane] == scores[v][lane]))
-                hits[n++] = {static_cast<int32_t>(item), v * width + lane, scores[v][lane]};
+    for (int g = 0; g < G; ++g) {
+        for (int v = 0; v < V; ++v) {
+            const Vec<int32_t> mask = passes(scores[g][v], limits[v]);
+            if (!any(mask)) continue;
+            for (int lane = 0; lane < width; ++lane)
+                if (mask[lane]) hits[n++] = {static_cast<int32_t>(at[g]), v * width + lane, scores[g][v][lane]};
+        }
     }
     return n;
 }

@@ -130,18 +130,16 @@ HF_INLINE int64_t group(const QuantizedPanel& panel, const QuantizedItems& items
     };
     for (int64_t k = 0; k < whole; ++k) add(k, 4);
     if (4 * whole < cols) add(whole, cols - 4 * whole);
-    int64_t n = 0;
+    Vec<float> scores[G][V];
 #pragma GCC unroll 12
     for (int g = 0; g < G; ++g) {
-        Vec<float> scores[V];
         const float bias = items.bias ? items.bias[at[g]] : 0.0f;
         for (int v = 0; v < V; ++v)
-            scores[v] = __builtin_convertvector(sums[g][v], Vec<float>) *
-                            (load(panel.scales + v * kLanes) * items.rows.scales[at[g]]) +
-                        bias;
-        n += collect<V>(scores, at[g], thresholds, hits + n);
+            scores[g][v] = __builtin_convertvector(sums[g][v], Vec<float>) *
+                               (load(panel.scales + v * kLanes) * items.rows.scales[at[g]]) +
+                           bias;
     }
-    return n;
+    return collect<G, V>(scores, at, thresholds, hits);
 }
 
 template <int V>

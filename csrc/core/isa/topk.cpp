@@ -30,9 +30,7 @@ HF_INLINE int64_t group(const float* panel, const Items& items, const int64_t* a
                         Hit* hits) {
     Vec<float> sums[G][V];
     score_group<G, V>(panel, items, at, sums);
-    int64_t n = 0;
-    for (int g = 0; g < G; ++g) n += collect<V>(sums[g], at[g], thresholds, hits + n);
-    return n;
+    return collect<G, V>(sums, at, thresholds, hits);
 }
 
 template <int V>
