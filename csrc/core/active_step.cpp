@@ -52,12 +52,21 @@ PackedInput packed(const PackedProducts& kernels, Matrix<const float> x, int whi
     return to;
 }
 
-// body(first active row, count, tile's number, scratch) for every tile.
+// body(rows) for tiles [first, last) of an active set.
 template <class Body>
-void each_tile(const PackedProducts& kernels, const PackedInput& x, int64_t count, const Body& body) {
-    parallel_chunks(num_tiles(count), 1, [&](int64_t tile, int64_t, int) {
-        const int64_t begin = tile * kStepTile;
-        body(begin, std::min(kStepTile, count - begin), tile, tile_scratch(kernels, x.batch, x.in));
+void each_tile(ActiveIds active, int64_t first, int64_t last, const Body& body) {
+    const int64_t end = std::min(active.count, last * kStepTile);
+    for (int64_t begin = first * kStepTile; begin < end; begin += kStepTile)
+        body(TileRows{active, begin, std::min(kStepTile, end - begin), end});
+}
+
+// body(rows, scratch) for every tile of an active set.
+template <class Body>
+void parallel_tiles(const PackedProducts& kernels, const PackedInput& x, ActiveIds active, const Body& body) {
+    const int64_t tiles = num_tiles(active.count), grain = std::clamp<int64_t>(tiles / 16, 1, 8);
+    parallel_chunks(tiles, grain, [&](int64_t first, int64_t last, int) {
+        const TileScratch scratch = tile_scratch(kernels, x.batch, x.in);
+        each_tile(active, first, last, [&](const TileRows& rows) { body(rows, scratch); });
     });
 }
 
@@ -79,7 +88,7 @@ void add_parts(const float* sums, int64_t parts, Matrix<float> grad_x) {
     });
 }
 
-// The backward pass: gradient(first active row, count, tile's number, tile scratch) gives a tile of gradients.
+// The backward pass: gradient(rows, scratch) fills scratch.tile with the gradients of a tile.
 template <class Gradient>
 void backward(const PackedProducts& kernels, const PackedInput& x, ActiveIds active, const MovedLayer& layer,
               Matrix<float> grad_x, const Gradient& gradient) {
@@ -94,12 +103,11 @@ void backward(const PackedProducts& kernels, const PackedInput& x, ActiveIds act
     parallel_chunks(parts, 1, [&](int64_t part, int64_t, int) {
         const int64_t first = tiles * part / parts, last = tiles * (part + 1) / parts;
         const TileScratch scratch = tile_scratch(kernels, x.batch, x.in);
-        for (int64_t tile = first; tile < last; ++tile) {
-            const int64_t begin = tile * kStepTile, count = std::min(kStepTile, active.count - begin);
-            gradient(begin, count, tile, scratch);
-            kernels.backward(x, scratch.tile, active, begin, count, layer, sums + part * size, tile > first,
+        each_tile(active, first, last, [&](const TileRows& rows) {
+            gradient(rows, scratch);
+            kernels.backward(x, scratch.tile, rows, layer, sums + part * size, rows.number() > first,
                              scratch.words);
-        }
+        });
     });
     add_parts(sums, parts, grad_x);
 }
@@ -153,13 +161,13 @@ struct LossStep {
         return {w.data, w.rows, w.cols};
     }
 
-    void set_shift(int64_t begin, int64_t count, bool with_weights, float* shift) const {
-        for (int64_t j = 0; j < count; ++j) {
-            shift[j] = layer.bias.weight.data ? layer.bias.weight.data[active[begin + j]] : 0.0f;
-            const float w = weights[begin + j];
+    void set_shift(const TileRows& rows, bool with_weights, float* shift) const {
+        for (int64_t j = 0; j < rows.count; ++j) {
+            shift[j] = layer.bias.weight.data ? layer.bias.weight.data[rows[j]] : 0.0f;
+            const float w = weights[rows.begin + j];
             if (with_weights && w != 1.0f) shift[j] += std::log(w);
         }
-        std::fill(shift + count, shift + kStepTile, 0.0f);
+        std::fill(shift + rows.count, shift + kStepTile, 0.0f);
     }
 
     double softmax() const;
@@ -172,13 +180,14 @@ double LossStep::softmax() const {
     float* exponentials = kept.get<float>(tiles * tile_size);
     std::vector<float> tops(tiles * stride), sums(tiles * stride), top(stride), total(stride), scales(stride);
     std::vector<float> label_scores(by_tile.labels.size());
-    each_tile(kernels, x, active.count, [&](int64_t begin, int64_t count, int64_t tile, TileScratch scratch) {
-        float shift[kStepTile], *to = exponentials + tile * tile_size;
-        set_shift(begin, count, true, shift);
-        kernels.logits(x, weight(), active, begin, count, to, scratch.words);
-        by_tile.each(tile, to,
+    parallel_tiles(kernels, x, active, [&](const TileRows& rows, TileScratch scratch) {
+        float shift[kStepTile], *to = exponentials + rows.number() * tile_size;
+        const int64_t at = rows.number() * stride;
+        set_shift(rows, true, shift);
+        kernels.logits(x, weight(), rows, to, scratch.words);
+        by_tile.each(rows.number(), to,
                      [&](const auto& label, float z) { label_scores[label.position] = z + shift[label.column]; });
-        losses.softmax_forward(to, x.batch, count, shift, &tops[tile * stride], &sums[tile * stride]);
+        losses.softmax_forward(to, x.batch, rows.count, shift, &tops[at], &sums[at]);
     });
     losses.softmax_total(tops.data(), sums.data(), tiles, x.batch, top.data(), total.data());
     double loss = 0.0;
@@ -190,10 +199,10 @@ double LossStep::softmax() const {
         loss += std::log(static_cast<double>(total[i])) + top[i] - scores / count;
         scales[i] = scale / total[i];
     }
-    backward(kernels, x, active, layer, grad_x, [&](int64_t, int64_t, int64_t tile, TileScratch scratch) {
-        losses.softmax_backward(exponentials + tile * tile_size, x.batch, &tops[tile * stride], top.data(),
-                                scales.data(), scratch.tile);
-        by_tile.each(tile, scratch.tile, [&](const auto& label, float& g) {
+    backward(kernels, x, active, layer, grad_x, [&](const TileRows& rows, TileScratch scratch) {
+        losses.softmax_backward(exponentials + rows.number() * tile_size, x.batch, &tops[rows.number() * stride],
+                                top.data(), scales.data(), scratch.tile);
+        by_tile.each(rows.number(), scratch.tile, [&](const auto& label, float& g) {
             g -= scale / static_cast<float>(labels.count(label.row));
         });
     });
@@ -203,25 +212,23 @@ double LossStep::softmax() const {
 double LossStep::sigmoid() const {
     std::vector<double> loss_of_tile(num_tiles(active.count));
     std::vector<float> label_scores(by_tile.labels.size());
-    backward(kernels, x, active, layer, grad_x,
-             [&](int64_t begin, int64_t count, int64_t tile, TileScratch scratch) {
-                 float shift[kStepTile], own[kStepTile] = {};
-                 set_shift(begin, count, false, shift);
-                 std::copy_n(weights + begin, count, own);
-                 kernels.logits(x, weight(), active, begin, count, scratch.tile, scratch.words);
-                 by_tile.each(tile, scratch.tile, [&](const auto& label, float z) {
-                     label_scores[label.position] = z + shift[label.column];
-                 });
-                 double loss = losses.sigmoid(scratch.tile, x.batch, shift, own, scale);
-                 by_tile.each(tile, scratch.tile, [&](const auto& label, float& g) {
-                     // A label stands for itself alone, whatever the weight of its column.
-                     const double z = label_scores[label.position], w = own[label.column];
-                     if (w != 1.0) loss += (1.0 - w) * (std::max(z, 0.0) + std::log1p(std::exp(-std::abs(z))));
-                     loss -= z;
-                     g = (w != 0.0 ? g / own[label.column] : 0.0f) - scale;
-                 });
-                 loss_of_tile[tile] = loss;
-             });
+    backward(kernels, x, active, layer, grad_x, [&](const TileRows& rows, TileScratch scratch) {
+        float shift[kStepTile], own[kStepTile] = {};
+        set_shift(rows, false, shift);
+        std::copy_n(weights + rows.begin, rows.count, own);
+        kernels.logits(x, weight(), rows, scratch.tile, scratch.words);
+        by_tile.each(rows.number(), scratch.tile,
+                     [&](const auto& label, float z) { label_scores[label.position] = z + shift[label.column]; });
+        double loss = losses.sigmoid(scratch.tile, x.batch, shift, own, scale);
+        by_tile.each(rows.number(), scratch.tile, [&](const auto& label, float& g) {
+            // A label stands for itself alone, whatever the weight of its column.
+            const double z = label_scores[label.position], w = own[label.column];
+            if (w != 1.0) loss += (1.0 - w) * (std::max(z, 0.0) + std::log1p(std::exp(-std::abs(z))));
+            loss -= z;
+            g = (w != 0.0 ? g / own[label.column] : 0.0f) - scale;
+        });
+        loss_of_tile[rows.number()] = loss;
+    });
     double loss = 0.0;
     for (double part : loss_of_tile) loss += part;
     return loss * scale;
@@ -233,14 +240,14 @@ void active_forward(Precision precision, Matrix<const float> x, Matrix<const flo
                     ActiveIds active, Matrix<float> logits) {
     const PackedProducts& kernels = products(precision);
     const PackedInput input = packed(kernels, x, for_logits);
-    each_tile(kernels, input, active.count, [&](int64_t begin, int64_t count, int64_t, TileScratch scratch) {
+    parallel_tiles(kernels, input, active, [&](const TileRows& rows, TileScratch scratch) {
         float shift[kStepTile] = {};
-        for (int64_t j = 0; bias && j < count; ++j) shift[j] = bias[active[begin + j]];
-        kernels.logits(input, weight, active, begin, count, scratch.tile, scratch.words);
+        for (int64_t j = 0; bias && j < rows.count; ++j) shift[j] = bias[rows[j]];
+        kernels.logits(input, weight, rows, scratch.tile, scratch.words);
         for (int64_t n = 0; n < x.rows; ++n) {
             const float* from = scratch.tile + n * kStepTile;
-            float* to = logits.row(n) + begin;
-            for (int64_t j = 0; j < count; ++j) to[j] = from[j] + shift[j];
+            float* to = logits.row(n) + rows.begin;
+            for (int64_t j = 0; j < rows.count; ++j) to[j] = from[j] + shift[j];
         }
     });
 }
@@ -249,14 +256,13 @@ void active_step(Precision precision, Matrix<const float> grad, Matrix<const flo
                  const MovedLayer& layer, Matrix<float> grad_x) {
     const PackedProducts& kernels = products(precision);
     const PackedInput input = packed(kernels, x, for_gradients);
-    backward(kernels, input, active, layer, grad_x,
-             [&](int64_t begin, int64_t count, int64_t, TileScratch scratch) {
-                 for (int64_t n = 0; n < grad.rows; ++n) {
-                     float* to = scratch.tile + n * kStepTile;
-                     std::copy_n(grad.row(n) + begin, count, to);
-                     std::fill(to + count, to + kStepTile, 0.0f);
-                 }
-             });
+    backward(kernels, input, active, layer, grad_x, [&](const TileRows& rows, TileScratch scratch) {
+        for (int64_t n = 0; n < grad.rows; ++n) {
+            float* to = scratch.tile + n * kStepTile;
+            std::copy_n(grad.row(n) + rows.begin, rows.count, to);
+            std::fill(to + rows.count, to + kStepTile, 0.0f);
+        }
+    });
 }
 
 double active_loss_step(Precision precision, SampledLoss loss, Matrix<const float> x, ActiveIds active,

@@ -21,6 +21,15 @@ struct PackedInput {
     uint32_t* by_row;
 };
 
+// The active rows of a tile: `count` from `begin` on. Those behind them, up to `ahead`, come next on the same
+// worker: the kernels prefetch them.
+struct TileRows {
+    ActiveIds active;
+    int64_t begin, count, ahead;
+    int64_t number() const { return begin / kStepTile; }
+    int64_t operator[](int64_t j) const { return active[begin + j]; }
+};
+
 struct PackedProducts {
     // Words of the two packings, and of the scratch of `logits` and `backward`.
     int64_t (*by_column_words)(int64_t batch, int64_t in);
@@ -29,12 +38,12 @@ struct PackedProducts {
     // Rows [begin, end), and columns of which by_row holds panels: kPanelColumns a panel, [begin, end) of them.
     void (*pack_by_column)(Matrix<const float> x, const PackedInput& to, int64_t begin, int64_t end);
     void (*pack_by_row)(Matrix<const float> x, const PackedInput& to, int64_t begin, int64_t end);
-    // tile (batch x kStepTile) = x W[ids]^T for active rows [begin, begin + count), without the bias.
-    void (*logits)(const PackedInput& x, Matrix<const float> weight, ActiveIds active, int64_t begin,
-                   int64_t count, float* tile, uint32_t* scratch);
-    // From a tile of gradients: grad_x (batch x padded(in)) set or added to, and the tile's rows moved.
-    void (*backward)(const PackedInput& x, const float* tile, ActiveIds active, int64_t begin, int64_t count,
-                     const MovedLayer& layer, float* grad_x, bool add, uint32_t* scratch);
+    // tile (batch x kStepTile) = x W[ids]^T for the active rows, without the bias.
+    void (*logits)(const PackedInput& x, Matrix<const float> weight, const TileRows& rows, float* tile,
+                   uint32_t* scratch);
+    // From a tile of gradients: grad_x (batch x padded(in)) set or added to, and the active rows moved.
+    void (*backward)(const PackedInput& x, const float* tile, const TileRows& rows, const MovedLayer& layer,
+                     float* grad_x, bool add, uint32_t* scratch);
 };
 
 // Tiles in, tiles out; shift (kStepTile) is added to the logits: the bias, for softmax with log(weights).

@@ -18,9 +18,13 @@ int64_t by_column_words(int64_t batch, int64_t in) {
     return batch * by_column_stride<P>(in);
 }
 
+int64_t panels_of(int64_t columns) {
+    return (columns + kPanelColumns - 1) / kPanelColumns;
+}
+
 template <class P>
 int64_t by_row_words(int64_t batch, int64_t in) {
-    return (in + kPanelColumns - 1) / kPanelColumns * kPanelColumns * words_of<P>(batch);
+    return panels_of(in) * kPanelColumns * words_of<P>(batch);
 }
 
 template <class P>
@@ -45,12 +49,12 @@ void pack_by_row(Matrix<const float> x, const PackedInput& to, int64_t begin, in
 
 // panel (depth x kPanelColumns): word q of active row begin + j at [q - from][j], zeros beyond `valid` rows.
 template <class P>
-HF_INLINE void transposed_panel(Matrix<const float> weight, ActiveIds active, int64_t begin, int64_t valid,
+HF_INLINE void transposed_panel(Matrix<const float> weight, const TileRows& rows_of, int64_t begin, int64_t valid,
                                 int64_t from, int64_t depth, uint32_t* panel) {
     for (int64_t half = 0; half < kPanelColumns; half += kLanes) {
         const float* rows[kLanes];
         for (int64_t j = 0; j < kLanes; ++j)
-            rows[j] = half + j < valid ? weight.row(active[begin + half + j]) : nullptr;
+            rows[j] = half + j < valid ? weight.row(rows_of[begin + half + j]) : nullptr;
         for (int64_t q = 0; q < depth; q += kLanes) {
             Words block[kLanes];
 #pragma GCC unroll 16
@@ -63,25 +67,62 @@ HF_INLINE void transposed_panel(Matrix<const float> weight, ActiveIds active, in
     }
 }
 
-HF_INLINE void prefetch_rows(Matrix<const float> weight, ActiveIds active, int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) prefetch_bytes(weight.row(active[i]), weight.cols * sizeof(float));
+HF_INLINE void prefetch_to_second_level(const float* from, int64_t count) {
+    const char* at = reinterpret_cast<const char*>(from);
+    for (int64_t k = 0; k < count * int64_t{sizeof(float)}; k += 64) __builtin_prefetch(at + k, 0, 2);
+}
+
+// Rows [begin, end) of an active set, of one or two arrays (null: none), prefetched bit by bit: in `calls` calls.
+class RowsAhead {
+  public:
+    RowsAhead(const TileRows& rows, int64_t begin, int64_t end, int64_t cols, const float* array,
+              const float* other, int64_t calls)
+        : rows_(rows),
+          next_(begin),
+          end_(end),
+          cols_(cols),
+          array_(array),
+          other_(other),
+          a_call_((end - begin + calls - 1) / calls) {}
+
+    void operator()() {
+        for (int64_t n = 0; n < a_call_ && next_ < end_; ++n, ++next_) {
+            if (array_) prefetch_to_second_level(array_ + rows_.active[next_] * cols_, cols_);
+            if (other_) prefetch_to_second_level(other_ + rows_.active[next_] * cols_, cols_);
+        }
+    }
+
+  private:
+    const TileRows& rows_;
+    int64_t next_;
+    const int64_t end_, cols_;
+    const float *const array_, *const other_;
+    const int64_t a_call_;
+};
+
+HF_INLINE int64_t tiles_of(int64_t rows) {
+    return rows / kWordTileRows + 1;
+}
+HF_INLINE int64_t chunks_of(int64_t words) {
+    return (words + kWordDepth - 1) / kWordDepth;
 }
 
 template <class P>
-void logits(const PackedInput& x, Matrix<const float> weight, ActiveIds active, int64_t begin, int64_t count,
-            float* tile, uint32_t* panel) {
+void logits(const PackedInput& x, Matrix<const float> weight, const TileRows& rows, float* tile, uint32_t* panel) {
     const int64_t words = words_of<P>(x.in);
-    const StridedWords rows{x.by_column, by_column_stride<P>(x.in), 1};
-    for (int64_t j = 0; j < count; j += kPanelColumns) {
-        const int64_t valid = least(kPanelColumns, count - j);
-        prefetch_rows(weight, active, begin + j + valid, least(begin + j + valid + kPanelColumns, begin + count));
+    const StridedWords input{x.by_column, by_column_stride<P>(x.in), 1};
+    for (int64_t j = 0; j < rows.count; j += kPanelColumns) {
+        const int64_t valid = least(kPanelColumns, rows.count - j), next = rows.begin + j + valid;
+        RowsAhead next_panel(rows, next, least(next + kPanelColumns, rows.ahead), weight.cols, weight.data,
+                             nullptr, tiles_of(x.batch) * chunks_of(words));
         for (int64_t from = 0; from < words; from += kWordDepth) {
             const int64_t depth = least(kWordDepth, words - from);
-            transposed_panel<P>(weight, active, begin + j, valid, from, depth, panel);
-            word_tiles<P, 2>(rows.from(0, from), x.batch, panel, depth, tile + j, kStepTile, from > 0);
+            transposed_panel<P>(weight, rows, j, valid, from, depth, panel);
+            word_tiles<P, 2>(input.from(0, from), x.batch, panel, depth, tile + j, kStepTile, from > 0,
+                             next_panel);
         }
     }
-    const int64_t computed = (count + kPanelColumns - 1) / kPanelColumns * kPanelColumns;
+    const int64_t computed = (rows.count + kPanelColumns - 1) / kPanelColumns * kPanelColumns;
     for (int64_t n = 0; computed < kStepTile && n < x.batch; ++n)
         for (int64_t j = computed; j < kStepTile; j += kLanes) store(tile + n * kStepTile + j, Vec<float>{});
 }
@@ -124,56 +165,59 @@ HF_INLINE void pack_gradient(const float* tile, int64_t batch, const BackwardScr
 }
 
 template <class P>
-HF_INLINE void add_grad_x(const PackedInput& x, Matrix<const float> weight, ActiveIds active, int64_t begin,
-                          int64_t count, const BackwardScratch<P>& scratch, float* grad_x, bool add) {
+HF_INLINE void add_grad_x(const PackedInput& x, const TileRows& rows, const MovedLayer& layer,
+                          const BackwardScratch<P>& scratch, float* grad_x, bool add) {
     constexpr int64_t across = kStepTile / P::kPerWord;
-    const int64_t depth = words_of<P>(count);
-    const float* rows[kStepTile + 1];
-    for (int64_t j = 0; j < count; ++j) rows[j] = weight.row(active[begin + j]);
-    rows[count] = nullptr;
+    const int64_t depth = words_of<P>(rows.count);
+    const float* weights[kStepTile + 1];
+    for (int64_t j = 0; j < rows.count; ++j) weights[j] = layer.weight.weight.row(rows[j]);
+    weights[rows.count] = nullptr;
+    RowsAhead states(rows, rows.begin, rows.begin + rows.count, x.in, layer.weight.state1, layer.weight.state2,
+                     panels_of(x.in) * tiles_of(x.batch));
     for (int64_t at = 0; at < x.in; at += kPanelColumns) {
         for (int64_t q = 0; q < depth; ++q)
-            panel_row<P>(rows[q * P::kPerWord], rows[least(q * P::kPerWord + 1, count)], at, x.in,
+            panel_row<P>(weights[q * P::kPerWord], weights[least(q * P::kPerWord + 1, rows.count)], at, x.in,
                          scratch.panel + q * kPanelColumns);
         panel_product<P>({scratch.by_label, across, 1}, x.batch, scratch.panel, depth, grad_x + at, padded(x.in),
-                         x.in - at, add);
+                         x.in - at, add, states);
     }
 }
 
 template <class P>
-HF_INLINE void weight_gradient(const PackedInput& x, int64_t count, const BackwardScratch<P>& scratch) {
-    const int64_t words = words_of<P>(x.batch);
+HF_INLINE void weight_gradient(const PackedInput& x, const TileRows& rows, const MovedLayer& layer,
+                               const BackwardScratch<P>& scratch) {
+    const int64_t words = words_of<P>(x.batch), next = rows.begin + rows.count;
     const StridedWords gradient{scratch.by_row, 1, kStepTile};
+    RowsAhead next_tile(rows, next, least(next + kStepTile, rows.ahead), x.in, layer.weight.weight.data, nullptr,
+                        panels_of(x.in) * chunks_of(words) * tiles_of(rows.count));
     for (int64_t at = 0; at < x.in; at += kPanelColumns)
         for (int64_t from = 0; from < words; from += kWordDepth)
-            panel_product<P>(gradient.from(0, from), count, x.by_row + at * words + from * kPanelColumns,
-                             least(kWordDepth, words - from), scratch.rows + at, padded(x.in), x.in - at,
-                             from > 0);
+            panel_product<P>(gradient.from(0, from), rows.count, x.by_row + at * words + from * kPanelColumns,
+                             least(kWordDepth, words - from), scratch.rows + at, padded(x.in), x.in - at, from > 0,
+                             next_tile);
 }
 
-HF_INLINE void move_bias(const MovedLayer& layer, const float* tile, int64_t batch, ActiveIds active,
-                         int64_t begin, int64_t count) {
-    for (int64_t j = 0; j < count; j += kLanes) {
+HF_INLINE void move_bias(const MovedLayer& layer, const float* tile, int64_t batch, const TileRows& rows) {
+    for (int64_t j = 0; j < rows.count; j += kLanes) {
         Vec<float> sums{};
         for (int64_t n = 0; n < batch; ++n) sums += load(tile + n * kStepTile + j);
-        for (int64_t l = 0; l < least<int64_t>(kLanes, count - j); ++l)
-            update_entry(layer.bias_rule, layer.bias, active[begin + j + l], sums[l]);
+        for (int64_t l = 0; l < least<int64_t>(kLanes, rows.count - j); ++l)
+            update_entry(layer.bias_rule, layer.bias, rows[j + l], sums[l]);
     }
 }
 
 template <class P>
-void backward(const PackedInput& x, const float* tile, ActiveIds active, int64_t begin, int64_t count,
-              const MovedLayer& layer, float* grad_x, bool add, uint32_t* memory) {
+void backward(const PackedInput& x, const float* tile, const TileRows& rows, const MovedLayer& layer,
+              float* grad_x, bool add, uint32_t* memory) {
     const BackwardScratch<P> scratch(memory, x.batch);
-    const Matrix<float>& weight = layer.weight.weight;
     pack_gradient<P>(tile, x.batch, scratch);
-    add_grad_x<P>(x, {weight.data, weight.rows, weight.cols}, active, begin, count, scratch, grad_x, add);
-    weight_gradient<P>(x, count, scratch);
-    for (int64_t j = 0; j < count; ++j) {
-        if (j + 4 < count) prefetch_row(layer.weight, active[begin + j + 4]);
-        update_row(layer.rule, layer.weight, active[begin + j], scratch.rows + j * padded(x.in));
-    }
-    if (layer.bias.weight.data) move_bias(layer, tile, x.batch, active, begin, count);
+    if (layer.bias.weight.data)
+        for (int64_t j = 0; j < rows.count; ++j) prefetch_row(layer.bias, rows[j]);
+    add_grad_x<P>(x, rows, layer, scratch, grad_x, add);
+    weight_gradient<P>(x, rows, layer, scratch);
+    for (int64_t j = 0; j < rows.count; ++j)
+        update_row(layer.rule, layer.weight, rows[j], scratch.rows + j * padded(x.in));
+    if (layer.bias.weight.data) move_bias(layer, tile, x.batch, rows);
 }
 
 constexpr float kLowest = -3.0e38f;  // below any logit; padding

@@ -175,24 +175,29 @@ HF_INLINE void last_word_tile(int64_t rows, StridedWords a, const uint32_t* pane
     }
 }
 
-template <class P, int V>
+// meanwhile() is called once a tile: to prefetch what comes next, a little at a time, so that memory works while
+// the products are computed.
+template <class P, int V, class Meanwhile>
 HF_INLINE void word_tiles(StridedWords a, int64_t rows, const uint32_t* panel, int64_t depth, float* c,
-                          int64_t c_stride, bool add) {
+                          int64_t c_stride, bool add, Meanwhile& meanwhile) {
     int64_t i = 0;
-    for (; i + kWordTileRows <= rows; i += kWordTileRows)
+    for (; i + kWordTileRows <= rows; i += kWordTileRows) {
+        meanwhile();
         word_tile<P, kWordTileRows, V>(a.from(i, 0), panel, depth, c + i * c_stride, c_stride, add);
+    }
+    meanwhile();
     last_word_tile<P, kWordTileRows - 1, V>(rows - i, a.from(i, 0), panel, depth, c + i * c_stride, c_stride, add);
 }
 
 // C's columns of one panel, of which the first `columns` count: C's rows must have room for them, rounded up to
 // whole vectors.
-template <class P>
+template <class P, class Meanwhile>
 HF_INLINE void panel_product(StridedWords a, int64_t rows, const uint32_t* panel, int64_t depth, float* c,
-                             int64_t c_stride, int64_t columns, bool add) {
+                             int64_t c_stride, int64_t columns, bool add, Meanwhile& meanwhile) {
     if (columns > kLanes)
-        word_tiles<P, 2>(a, rows, panel, depth, c, c_stride, add);
+        word_tiles<P, 2>(a, rows, panel, depth, c, c_stride, add, meanwhile);
     else
-        word_tiles<P, 1>(a, rows, panel, depth, c, c_stride, add);
+        word_tiles<P, 1>(a, rows, panel, depth, c, c_stride, add, meanwhile);
 }
 
 }  // namespace hashfold::HASHFOLD_ISA
