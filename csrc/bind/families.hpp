@@ -14,6 +14,7 @@ void bind_tables(nanobind::module_& m);
 void bind_topk(nanobind::module_& m);
 void bind_sparse_linear(nanobind::module_& m);
 void bind_rowwise_linear(nanobind::module_& m);
+void bind_relu_dropout(nanobind::module_& m);
 void bind_losses(nanobind::module_& m);
 void bind_row_optimizer(nanobind::module_& m);
 void bind_hashing(nanobind::module_& m);

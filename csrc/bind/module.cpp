@@ -6,6 +6,7 @@ NB_MODULE(_native, m) {
     hashfold::bind_active_linear(m);
     hashfold::bind_active_step(m);
     hashfold::bind_losses(m);
+    hashfold::bind_relu_dropout(m);
     hashfold::bind_row_optimizer(m);
     hashfold::bind_selection(m);
     hashfold::bind_tables(m);

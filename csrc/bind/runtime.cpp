@@ -1,3 +1,6 @@
+#include <nanobind/ndarray.h>
+
+#include "core/huge_pages.hpp"
 #include "core/isa.hpp"
 #include "core/parallel.hpp"
 #include "families.hpp"
@@ -18,6 +21,12 @@ void bind_runtime(nb::module_& m) {
         return levels;
     });
     m.def("isa_multiplies_bf16", &isa_multiplies_bf16);
+    m.def(
+        "wish_huge_pages",
+        [](const nb::ndarray<nb::c_contig, nb::device::cpu>& array) {
+            wish_huge_pages(array.data(), array.nbytes());
+        },
+        "array"_a.noconvert());
     m.def("force_isa", &isa_force, "name"_a);
 }
 

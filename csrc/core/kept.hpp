@@ -7,9 +7,7 @@
 #include <cstdlib>
 #include <new>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
+#include "huge_pages.hpp"
 
 namespace hashfold {
 
@@ -30,7 +28,7 @@ class Kept {
     }
 
   private:
-    static constexpr size_t kLine = 64, kHugePage = size_t{2} << 20;
+    static constexpr size_t kLine = 64;
 
     void grow(size_t wanted) {
         std::free(memory_);
@@ -41,9 +39,7 @@ class Kept {
         memory_ = std::aligned_alloc(alignment, rounded);
         if (!memory_) throw std::bad_alloc();
         bytes_ = rounded;
-#if defined(__linux__)
-        if (alignment == kHugePage) madvise(memory_, bytes_, MADV_HUGEPAGE);  // a wish: without it, slower
-#endif
+        wish_huge_pages(memory_, bytes_);
     }
 
     void* memory_ = nullptr;

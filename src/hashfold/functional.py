@@ -15,6 +15,7 @@ from torch.nn import Parameter
 from hashfold import checks
 from hashfold.kernels import active_linear as _active
 from hashfold.kernels import active_step as _step
+from hashfold.kernels import relu_dropout as _dropout
 from hashfold.kernels import rowwise_linear as _rowwise
 from hashfold.kernels import sparse_linear as _sparse
 from hashfold.kernels.arrays import out, view
@@ -67,6 +68,17 @@ def active_linear(
         return _apply(_FusedActiveLinear, x, weight, bias, _ids(active), fused, _step.products_of(precision))
     ids = _ids(active)
     return _active.active_linear(x, weight, bias, ids)
+
+
+def relu_dropout(x: Tensor, dropout: float, seed: int) -> Tensor:
+    """max(0, x), of which a share `dropout` is set to zero and the rest divided by 1 - dropout.
+
+    Which entries, `seed` (non-negative) decides, the same on any machine. float32. Gradient for x.
+    """
+    checks.number("relu_dropout", "dropout", dropout, low=0.0, high=0.999)
+    checks.integer("relu_dropout", "seed", seed, low=0)
+    y: Tensor = _dropout.relu_dropout(x, 1.0 - dropout, seed & (2**63 - 1))
+    return y
 
 
 def rowwise_linear(

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from hashfold import checks
-from hashfold.kernels.arrays import out, view
+from hashfold.kernels.arrays import on_huge_pages, out, view
 from hashfold.kernels.native import core
 
 States = tuple[Tensor | None, Tensor | None]
@@ -65,7 +65,7 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
         state = self.state[parameter]
         for name in self._state_names(self._group_of[id(parameter)]):
             if name not in state:
-                state[name] = torch.zeros_like(parameter, requires_grad=False)
+                state[name] = on_huge_pages(torch.empty_like(parameter, requires_grad=False)).zero_()
         made = [state[name] for name in self._state_names(self._group_of[id(parameter)])]
         return (*made, None, None)[:2]
 

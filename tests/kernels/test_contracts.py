@@ -18,6 +18,7 @@ from hashfold.kernels import (  # noqa: F401  (they register)
     active_linear,
     losses,
     native,
+    relu_dropout,
     rowwise_linear,
     sparse_linear,
 )
@@ -98,8 +99,14 @@ def loss_samples(random: np.random.Generator, dtype: torch.dtype) -> list[Argume
     return samples
 
 
+def relu_dropout_samples(random: np.random.Generator, dtype: torch.dtype) -> list[Arguments]:
+    shapes = [(3, width) for width in TAILS] + [(0, 4), (257, 300)]
+    return [(numbers(random, dtype, *shape), keep, shape[1]) for shape in shapes for keep in (0.3, 0.7, 1.0)]
+
+
 SAMPLES: dict[str, Callable[[np.random.Generator, torch.dtype], list[Arguments]]] = {
     "active_linear": active_linear_samples,
+    "relu_dropout": relu_dropout_samples,
     "sampled_sigmoid": loss_samples,
     "sampled_softmax": loss_samples,
     "sparse_linear": sparse_linear_samples,
@@ -161,6 +168,8 @@ operators = pytest.mark.parametrize("name", sorted(OPERATORS))
 @pytest.mark.parametrize("level", native.isa_levels())
 def test_equals_its_reference_forward_and_backward(name: str, dtype: torch.dtype, level: str) -> None:
     operator = OPERATORS[name]
+    if dtype not in operator.dtypes:
+        pytest.skip(f"takes no {dtype}")
     with native.isa_forced(level):
         for arguments in samples_of(name, dtype):
             ours = run(operator, operator.op, arguments)
@@ -187,8 +196,8 @@ def test_same_bits_at_any_number_of_threads(name: str) -> None:
 @operators
 def test_gradcheck(name: str) -> None:
     operator = OPERATORS[name]
-    if not operator.differentiable:
-        pytest.skip("not differentiable")
+    if not operator.differentiable or torch.float64 not in operator.dtypes:
+        pytest.skip("not differentiable, or not precise enough")
     for arguments in samples_of(name, torch.float64):
         if first(operator.reference)(*arguments).numel():
             inputs = with_gradients(operator, arguments)
@@ -200,3 +209,20 @@ def test_opcheck(name: str) -> None:
     """Schema, fake tensor, autograd registration and tracing, as PyTorch defines them."""
     for arguments in samples_of(name, torch.float32)[-3:]:
         torch.library.opcheck(OPERATORS[name].op, with_gradients(OPERATORS[name], arguments))
+
+
+def test_dropout_keeps_the_share_it_promises_and_its_scale() -> None:
+    x = torch.ones(400, 500)
+    for keep in (0.2, 0.5, 0.9):
+        y = relu_dropout.relu_dropout(x, keep, 3)
+        error = (keep * (1 - keep) / x.numel()) ** 0.5
+        assert abs(float((y > 0).float().mean()) - keep) < 5 * error
+        assert set(y.unique().tolist()) == {0.0, float(torch.tensor(1.0 / keep))}
+    other = relu_dropout.relu_dropout(x, 0.5, 4)  # neighbouring seeds, as training gives them
+    together = float(((relu_dropout.relu_dropout(x, 0.5, 5) > 0) & (other > 0)).float().mean())
+    assert abs(together - 0.25) < 0.005
+
+
+def test_dropout_lets_nan_through() -> None:
+    x = torch.full((40,), float("nan"))
+    assert relu_dropout.relu_dropout(x, 0.5, 1).isnan().all()

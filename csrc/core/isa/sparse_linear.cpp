@@ -6,18 +6,48 @@ namespace {
 
 constexpr int64_t kAhead = 4;  // rows prefetched ahead: about one memory latency at 128 columns
 
+// to[0..V vectors) = sum of values[j] * rows[ids[j]][at..at + V vectors), j in [begin, end), in registers.
+template <class T, int V>
+HF_INLINE void weighted_block(const T* values, const int32_t* ids, int64_t begin, int64_t end,
+                              Matrix<const T> rows, int64_t at, T* to) {
+    Vec<T> sums[V] = {};
+    for (int64_t j = begin; j < end; ++j) {
+        if (j + kAhead < end) prefetch_bytes(rows.row(ids[j + kAhead]) + at, V * sizeof(Vec<T>));
+        const T* row = rows.row(ids[j]) + at;
+#pragma GCC unroll 16
+        for (int v = 0; v < V; ++v) sums[v] += load(row + v * kWidth<T>) * values[j];
+    }
+    for (int v = 0; v < V; ++v) store(to + v * kWidth<T>, sums[v]);
+}
+
+// Blocks of V vectors as long as they fit, then of half as many.
+template <class T, int V>
+HF_INLINE int64_t weighted_blocks(const T* values, const int32_t* ids, int64_t begin, int64_t end,
+                                  Matrix<const T> rows, int64_t at, T* to) {
+    if constexpr (V > 0) {
+        for (; at + V * kWidth<T> <= rows.cols; at += V * kWidth<T>)
+            weighted_block<T, V>(values, ids, begin, end, rows, at, to + at);
+        return weighted_blocks<T, V / 2>(values, ids, begin, end, rows, at, to);
+    }
+    return at;
+}
+
+// to = sum of values[j] * rows[ids[j]], j in [begin, end). Half of the registers hold sums.
+template <class T>
+HF_INLINE void weighted_sum(const T* values, const int32_t* ids, int64_t begin, int64_t end, Matrix<const T> rows,
+                            T* to) {
+    int64_t at = weighted_blocks<T, HASHFOLD_VECTOR_BYTES == 64 ? 16 : 8>(values, ids, begin, end, rows, 0, to);
+    for (; at < rows.cols; ++at) {
+        T total = 0;
+        for (int64_t j = begin; j < end; ++j) total += values[j] * rows.row(ids[j])[at];
+        to[at] = total;
+    }
+}
+
 template <class T>
 void forward(const Csr<T>& x, Matrix<const T> weight, Matrix<T> out, int64_t begin, int64_t end) {
-    const int64_t n = weight.cols, row_bytes = n * sizeof(T);
-    for (int64_t i = begin; i < end; ++i) {
-        T* y = out.row(i);
-        for (int64_t k = 0; k < n; ++k) y[k] = 0;
-        const int64_t last = x.indptr[i + 1];
-        for (int64_t j = x.indptr[i]; j < last; ++j) {
-            if (j + kAhead < last) prefetch_bytes(weight.row(x.indices[j + kAhead]), row_bytes);
-            axpy(x.values[j], weight.row(x.indices[j]), y, n);
-        }
-    }
+    for (int64_t i = begin; i < end; ++i)
+        weighted_sum(x.values, x.indices, x.indptr[i], x.indptr[i + 1], weight, out.row(i));
 }
 
 template <class T>
@@ -30,9 +60,7 @@ void grad_values(const Csr<T>& x, Matrix<const T> weight, Matrix<const T> grad_o
 
 template <class T>
 HF_INLINE void sum_group(const GroupSpan<T>& groups, int64_t g, Matrix<const T> grad_out, T* sums) {
-    for (int64_t k = 0; k < grad_out.cols; ++k) sums[k] = 0;
-    for (int64_t j = groups.starts[g]; j < groups.starts[g + 1]; ++j)
-        axpy(groups.values[j], grad_out.row(groups.rows[j]), sums, grad_out.cols);
+    weighted_sum(groups.values, groups.rows, groups.starts[g], groups.starts[g + 1], grad_out, sums);
 }
 
 template <class T>

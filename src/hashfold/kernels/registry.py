@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 
 @dataclass(frozen=True)
 class Operator:
@@ -13,7 +15,7 @@ class Operator:
 
     Both take the same tensors; `op` is a torch custom operator. Where `differentiable`, both can be
     differentiated with respect to their floating-point inputs, but for those at the positions `constants`.
-    Of several results only the first can be differentiated.
+    Of several results only the first can be differentiated. `dtypes`: of the floating-point tensors it takes.
     """
 
     name: str
@@ -21,6 +23,7 @@ class Operator:
     reference: Callable[..., Any]
     differentiable: bool = True
     constants: tuple[int, ...] = ()
+    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
 
 
 OPERATORS: dict[str, Operator] = {}

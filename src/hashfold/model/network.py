@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from hashfold import checks
+from hashfold import checks, functional
 from hashfold.index import INDEXES, Candidates, DriftMeter, NeuronIndex, index_options, make_index, make_schedule
 from hashfold.kernels.active_step import PRECISIONS
 from hashfold.model.storage import check_storage, round_weights
@@ -161,11 +161,11 @@ class LookupNetwork(nn.Module):
 
     def hidden(self, x: CsrBatch, dropout_seed: int | None = None) -> Tensor:
         """h(x), (rows, hidden); with a seed, dropped out as in training."""
-        h = torch.relu(self.input(x))
+        h = self.input(x)
         if dropout_seed is not None and self.config.dropout:
-            keep = 1.0 - self.config.dropout
-            generator = torch.Generator().manual_seed(dropout_seed)
-            h = h * (torch.rand(h.shape, generator=generator) < keep).float().div_(keep)
+            h = functional.relu_dropout(h, self.config.dropout, dropout_seed)
+        else:
+            h = torch.relu(h)
         return nn.functional.normalize(h, dim=1) if self.config.unit_hidden else h
 
     def select(self, h: Tensor, y: RaggedIds, seed: int) -> ActiveSet:

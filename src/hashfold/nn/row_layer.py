@@ -9,6 +9,7 @@ from torch import nn
 
 from hashfold import checks
 from hashfold.functional import RowUpdater
+from hashfold.kernels.arrays import on_huge_pages
 
 
 class RowLayer(nn.Module):
@@ -38,7 +39,7 @@ class RowLayer(nn.Module):
         self.out_features = checks.integer(op, "out_features", out_features, low=1)
         shape = (in_features, out_features) if rows == "in_features" else (out_features, in_features)
         self.init_std = 1.0 / math.sqrt(shape[1]) if init_std is None else init_std
-        self.weight = nn.Parameter(torch.empty(shape))
+        self.weight = nn.Parameter(on_huge_pages(torch.empty(shape)))
         self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
         self._fused: RowUpdater | None = None
         self.reset_parameters(generator)
