@@ -1,7 +1,8 @@
 #include "row_search.hpp"
 
 #include <algorithm>
-#include <numeric>
+#include <cmath>
+#include <functional>
 #include <utility>
 
 #include "parallel.hpp"
@@ -10,8 +11,8 @@
 namespace hashfold {
 namespace {
 
-constexpr int64_t kSwept = 2048;  // sums swept at a time, between which the limit rises
-constexpr int64_t kAhead = 8;     // rows prefetched ahead
+constexpr float kRounding = 0x1p-22f;  // of a sum's terms together, twice over
+constexpr int64_t kAhead = 8;          // rows prefetched ahead
 
 struct Scored {
     float score;
@@ -22,20 +23,31 @@ bool better(const Scored& a, const Scored& b) {
     return a.score > b.score || (a.score == b.score && a.id < b.id);
 }
 
-// The `wanted` best of what is offered in ascending order of ids.
+// The `wanted` best of what is offered in ascending order of ids, and all that come within `slack`, a share,
+// of the last of them.
 class Best {
   public:
-    void start(int64_t wanted) {
-        wanted_ = wanted;
+    void start(int64_t wanted, float slack) {
+        wanted_ = full_ = wanted;
+        slack_ = slack;
         limit_ = 0;
         kept_.clear();
     }
 
     float limit() const { return limit_; }  // what is not above it is not among the best
 
+    // Told the largest score of each strip: as many strips as wanted, and one more whose best may be excluded,
+    // hold as many rows at least as good as the last of them.
+    void expect(const std::vector<float>& strips, std::vector<float>& ranked) {
+        if (static_cast<int64_t>(strips.size()) <= wanted_) return;
+        ranked = strips;
+        std::nth_element(ranked.begin(), ranked.begin() + wanted_, ranked.end(), std::greater<>());
+        limit_ = std::max(limit_, std::nextafter(ranked[wanted_] * (1 - slack_), 0.0f));
+    }
+
     void offer(float score, int32_t id) {
         kept_.push_back({score, id});
-        if (static_cast<int64_t>(kept_.size()) >= 2 * wanted_ + 64) cut();
+        if (static_cast<int64_t>(kept_.size()) >= 2 * full_ + 64) cut();
     }
 
     std::vector<Scored>& finish() {
@@ -46,28 +58,27 @@ class Best {
   private:
     void cut() {
         std::nth_element(kept_.begin(), kept_.begin() + wanted_ - 1, kept_.end(), better);
-        kept_.resize(wanted_);
-        limit_ = kept_.back().score;
+        const float last = kept_[wanted_ - 1].score;
+        limit_ = last * (1 - slack_);
+        const auto within = [&](const Scored& s) { return slack_ > 0 && s.score > limit_; };
+        kept_.erase(std::partition(kept_.begin() + wanted_, kept_.end(), within), kept_.end());
+        full_ = static_cast<int64_t>(kept_.size());
     }
 
-    int64_t wanted_ = 0;
-    float limit_ = 0;
+    int64_t wanted_ = 0, full_ = 0;  // kept at least, and after the last cut
+    float slack_ = 0, limit_ = 0;
     std::vector<Scored> kept_;
-};
-
-struct Term {
-    int32_t key;
-    float weight;
 };
 
 }  // namespace
 
 struct RowSearch::Scratch {
-    Scratch(int64_t num_cols, int64_t block_rows) : dense(num_cols), sums(block_rows), over(kSwept) {}
+    explicit Scratch(int64_t num_cols) : dense(num_cols) {}
 
-    std::vector<float> dense;  // all 0 between queries, as are sums
+    std::vector<float> dense;  // all 0 between queries
     std::vector<float> sums;
-    std::vector<int32_t> over;
+    std::vector<WeightedBytes> columns;
+    std::vector<float> strips, ranked;  // the best score of each strip
     std::vector<Term> terms;
     Best best;
 };
@@ -78,7 +89,7 @@ class RowSearch::Borrowed {
     explicit Borrowed(const RowSearch& of) : of_(of) {
         const std::lock_guard hold(of_.scratches_mutex_);
         if (of_.scratches_.empty()) {
-            scratch_ = std::make_unique<Scratch>(of_.num_cols_, of_.block_rows_);
+            scratch_ = std::make_unique<Scratch>(of_.num_cols_);
         } else {
             scratch_ = std::move(of_.scratches_.back());
             of_.scratches_.pop_back();
@@ -176,11 +187,15 @@ void RowSearch::query(const RowQuery& query, const RowAnswer& out) const {
 }
 
 void RowSearch::answer(const RowQuery& query, int64_t i, Scratch& scratch, const RowAnswer& out) const {
-    choose_keys(query, i, scratch);
+    const bool all = choose_keys(query, i, scratch);
+    const bool approximate = query.pool > 0 && !(all && postings_.weighted());
     out.found[i] = 0;
-    scratch.best.start(query.pool > 0 ? query.pool : query.k);
+    if (approximate)
+        scratch.best.start(query.pool, 0);
+    else  // all that the rounding of sums could have put in the wrong order
+        scratch.best.start(query.k, kRounding * static_cast<float>(scratch.terms.size() + 2));
     collect(query, i, scratch, out.found[i]);
-    if (query.pool > 0) rescore(query, i, scratch);
+    rescore(query, i, scratch);
     std::vector<Scored>& best = scratch.best.finish();
     const int64_t count = std::min<int64_t>(query.k, static_cast<int64_t>(best.size()));
     std::partial_sort(best.begin(), best.begin() + count, best.end(), better);
@@ -191,45 +206,59 @@ void RowSearch::answer(const RowQuery& query, int64_t i, Scratch& scratch, const
     out.counts[i] = count;
 }
 
-// The heaviest keys whose lists together are not longer than the budget, ascending: sums are then the same
-// bits as RowStore::dot.
-void RowSearch::choose_keys(const RowQuery& query, int64_t i, Scratch& scratch) const {
+// The heaviest keys that together do not cost more than the budget; whether these are all.
+bool RowSearch::choose_keys(const RowQuery& query, int64_t i, Scratch& scratch) const {
     std::vector<Term>& terms = scratch.terms;
     terms.clear();
     for (int64_t j = query.probes.indptr[i]; j < query.probes.indptr[i + 1]; ++j)
         if (postings_.length(query.probes.indices[j]) > 0)
             terms.push_back({query.probes.indices[j], query.probes.values[j]});
-    if (query.budget == 0) return;
-    const auto worth = [&](const Term& t) { return t.weight; };
-    std::sort(terms.begin(), terms.end(), [&](const Term& a, const Term& b) {
-        return worth(a) > worth(b) || (worth(a) == worth(b) && a.key < b.key);
+    if (query.budget == 0) return true;
+    std::sort(terms.begin(), terms.end(), [](const Term& a, const Term& b) {
+        return a.weight > b.weight || (a.weight == b.weight && a.key < b.key);
     });
     int64_t left = query.budget;
-    std::erase_if(terms, [&](const Term& t) {
-        const bool fits = postings_.length(t.key) <= left;
-        if (fits) left -= postings_.length(t.key);
-        return !fits;
+    const auto dropped = std::erase_if(terms, [&](const Term& t) {
+        const int64_t cost = postings_.cost(t.key);
+        if (cost > left) return true;
+        left -= cost;
+        return false;
     });
-    std::sort(terms.begin(), terms.end(), [](const Term& a, const Term& b) { return a.key < b.key; });
+    return dropped == 0;
 }
 
+// First the sums of all rows and the best of each strip, which say how good a row must be; then the few strips
+// that have such rows.
 void RowSearch::collect(const RowQuery& query, int64_t i, Scratch& scratch, int64_t& found) const {
-    const int32_t excluded = query.exclude ? query.exclude[i] : -1;
-    const bool weighted = postings_.weighted();
-    for (const Postings::Block& block : postings_.blocks()) {
-        for (const Term& term : scratch.terms) postings_.add(block, term.key, term.weight, scratch.sums.data());
-        for (int64_t at = 0; at < block.rows; at += kSwept) {
-            const float* sums = scratch.sums.data() + at;
-            const float* scales = weighted ? store_.scales() + block.first + at : nullptr;
-            const int64_t count = postings_table().sweep({sums, scales, std::min(kSwept, block.rows - at)},
-                                                         scratch.best.limit(), scratch.over.data(), &found);
-            for (int64_t j = 0; j < count; ++j) {
-                const int32_t row = scratch.over[j], id = static_cast<int32_t>(block.first + at + row);
-                const float score = scales ? sums[row] * scales[row] : sums[row];
-                if (score > scratch.best.limit() && id != excluded) scratch.best.offer(score, id);
-            }
+    scratch.sums.resize(postings_.places());
+    scratch.strips.resize(postings_.places() / kStripRows);
+    const auto sums_of = [&](int64_t block) {
+        const float* scales = postings_.weighted() ? store_.scales() + postings_.first_row(block) : nullptr;
+        return Sums{scratch.sums.data() + postings_.first_place(block), scales, postings_.block_size(block)};
+    };
+    for (int64_t block = 0; block < postings_.blocks(); ++block) {
+        const int64_t first = postings_.first_place(block);
+        postings_.add_up(block, scratch.terms, scratch.columns, scratch.sums.data() + first);
+        postings_table().best_of_strips(sums_of(block), scratch.strips.data() + first / kStripRows, &found);
+    }
+    scratch.best.expect(scratch.strips, scratch.ranked);
+    for (int64_t block = 0; block < postings_.blocks(); ++block)
+        offer_block(sums_of(block), postings_.first_row(block), postings_.first_place(block) / kStripRows,
+                    query.exclude ? query.exclude[i] : -1, scratch);
+}
+
+void RowSearch::offer_block(const Sums& of, int64_t first_row, int64_t first_strip, int32_t excluded,
+                            Scratch& scratch) const {
+    Best& best = scratch.best;
+    int32_t places[kStripRows];
+    for (int64_t row = 0, strip = first_strip; row < of.rows; row += kStripRows, ++strip) {
+        if (!(scratch.strips[strip] > best.limit())) continue;
+        const int64_t count = postings_table().above_in_strip(of, row, best.limit(), places);
+        for (int64_t j = 0; j < count; ++j) {
+            const float score = of.scales ? of.sums[places[j]] * of.scales[places[j]] : of.sums[places[j]];
+            const auto id = static_cast<int32_t>(first_row + places[j]);
+            if (score > best.limit() && id != excluded) best.offer(score, id);
         }
-        std::fill_n(scratch.sums.begin(), block.rows, 0.0f);
     }
 }
 
@@ -239,6 +268,7 @@ void RowSearch::rescore(const RowQuery& query, int64_t i, Scratch& scratch) cons
     std::vector<Scored>& pool = scratch.best.finish();
     const int64_t size = static_cast<int64_t>(pool.size());
     for (int64_t j = 0; j < size; ++j) {
+        if (j + 2 * kAhead < size) store_.prefetch_start(pool[j + 2 * kAhead].id);
         if (j + kAhead < size) store_.prefetch(pool[j + kAhead].id);
         pool[j].score = store_.dot(pool[j].id, scratch.dense.data());
     }

@@ -21,8 +21,8 @@ struct RowQuery {
     Csr<float> x;       // what rows are scored against
     Csr<float> probes;  // keys and their weights; x itself where keys are columns
     int64_t k;
-    int64_t pool;            // rows scored: those with the largest sums of weights; 0: the sums are the scores
-    int64_t budget;          // postings visited, those of the heaviest keys; 0: all
+    int64_t pool;            // rows scored: those with the largest sums of weights; 0: all that may be among the k
+    int64_t budget;          // of the keys' costs, the heaviest first; 0: all keys
     const int32_t* exclude;  // for each row of x the id that is not to be found, -1 for none; or null
 };
 
@@ -72,8 +72,10 @@ class RowSearch {
     class Borrowed;
 
     void answer(const RowQuery& query, int64_t i, Scratch& scratch, const RowAnswer& out) const;
-    void choose_keys(const RowQuery& query, int64_t i, Scratch& scratch) const;
+    bool choose_keys(const RowQuery& query, int64_t i, Scratch& scratch) const;
     void collect(const RowQuery& query, int64_t i, Scratch& scratch, int64_t& found) const;
+    void offer_block(const Sums& of, int64_t first_row, int64_t first_strip, int32_t excluded,
+                     Scratch& scratch) const;
     void rescore(const RowQuery& query, int64_t i, Scratch& scratch) const;
     Postings empty_postings() const;
 

@@ -318,15 +318,37 @@ def test_damaged_columns_never_pass_for_rows(name):
 
 
 def test_a_budget_visits_the_heaviest_columns_that_fit():
-    """Column 0 is heavy but its list is too long; columns 1 and 2 fit together, 3 does not any more."""
-    dense = np.zeros((100, 8), np.float32)
+    """Column 0 is heavy but in all rows: it costs 1,000 / 24. Columns 1 and 2 fit together, 3 not any more."""
+    dense = np.zeros((1000, 8), np.float32)
     dense[:, 0] = 1
     dense[:10, 1] = 1
     dense[10:15, 2] = 1
     dense[15:25, 3] = 1
-    index = make_row_index("pruned", 8, budget=20, pool=100)
-    index.add(CsrBatch.from_scipy(dense))
     query = CsrBatch.from_scipy(np.array([[4, 3, 2, 1, 0, 0, 0, 0]], np.float32))
-    found = index.query(query, 100)
-    assert found.ids.tolist() == list(range(15))
-    np.testing.assert_allclose(found.scores, [7] * 10 + [6] * 5)
+    met = {20: range(15), 25: range(25), 9: range(10, 15), 4: range(0), 70: range(1000)}
+    for budget, ids in met.items():
+        index = make_row_index("pruned", 8, budget=budget, pool=1000)
+        index.add(CsrBatch.from_scipy(dense))
+        found = index.query(query, 1000)
+        assert sorted(found.ids.tolist()) == list(ids)
+        scores = dict(zip(found.ids.tolist(), found.scores.tolist(), strict=True))
+        for id, score in {0: 7, 10: 6, 15: 5, 25: 4}.items():
+            assert scores.get(id, score) == pytest.approx(score)
+
+
+@pytest.mark.usefixtures("blocks")
+def test_common_and_rare_columns_add_up_alike():
+    """A column may be a list in one block and a byte a row in another, and change when rows come."""
+    random = np.random.default_rng(0)
+    shares = np.array([1, 0.5, 0.1, 0.07, 0.06, 0.05, 0.02, 0.004])
+    dense = np.where(random.random((700, 8)) < shares, random.random((700, 8)), 0).astype(np.float32)
+    dense[300:400, 0] = 0
+    dense[100:130, 7] = 1
+    x = CsrBatch.from_scipy(dense)
+    index = make_row_index("inverted", 8)
+    for part in np.split(np.arange(700), [3, 10, 64, 65, 130, 400]):
+        index.add(x.take(part))
+        truth, found = products(index, x), index.query(x, len(index))
+        np.testing.assert_array_equal(found.counts, (truth > 0).sum(axis=1))
+        for i in range(0, 700, 50):
+            np.testing.assert_allclose(scores_of(found, i), truth[i, found[i]], rtol=1e-5)

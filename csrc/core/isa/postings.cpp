@@ -4,7 +4,64 @@
 namespace hashfold::HASHFOLD_ISA {
 namespace {
 
+constexpr int64_t kAhead = 4;  // strips prefetched ahead: more streams than the machine follows by itself
+
 using Ints = Vec<int32_t>;
+
+// The largest of numbers at least 0: their bits, as integers, are in the same order, and integers have no NaN
+// that would keep the compiler from halving.
+HF_INLINE float largest(Vec<float> v) {
+    int32_t bits[kWidth<float>];
+    std::memcpy(bits, &v, sizeof v);
+    for (int half = kWidth<float> / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; ++i) bits[i] = most(bits[i], bits[i + half]);
+    float answer;
+    std::memcpy(&answer, bits, sizeof answer);
+    return answer;
+}
+
+void add_columns(const WeightedBytes* columns, int64_t count, float* sums, int64_t rows) {
+    constexpr int width = kWidth<float>, groups = 4;
+    static_assert(kStripRows == groups * 16 && 16 % width == 0);
+    for (int64_t strip = 0; strip < rows; strip += kStripRows)
+        for (int64_t lane = 0; lane < 16; lane += width) {
+            Vec<float> totals[groups]{};
+            for (int64_t c = 0; c < count; ++c) {
+                __builtin_prefetch(columns[c].bytes + strip + kAhead * kStripRows);
+                Vec<uint32_t> words;
+                std::memcpy(&words, columns[c].bytes + strip + 4 * lane, sizeof words);
+                for (int g = 0; g < groups; ++g) {
+                    const Ints bytes = (Ints)(words >> (8 * g) & 255u);
+                    totals[g] += __builtin_convertvector(bytes, Vec<float>) * columns[c].weight;
+                }
+            }
+            for (int g = 0; g < groups; ++g) store(sums + strip + 16 * g + lane, totals[g]);
+        }
+}
+
+void best_of_strips(const Sums& of, float* best, int64_t* met) {
+    constexpr int width = kWidth<float>;
+    Ints above{};
+    int64_t strip = 0;
+    for (; strip + kStripRows <= of.rows; strip += kStripRows) {
+        Vec<float> top{};
+        for (int64_t i = strip; i < strip + kStripRows; i += width) {
+            const Vec<float> sums = load(of.sums + i);
+            const Vec<float> scores = of.scales ? sums * load(of.scales + i) : sums;
+            above -= (Ints)(sums > 0.0f);
+            top = scores > top ? scores : top;
+        }
+        best[strip / kStripRows] = largest(top);
+    }
+    *met += sum<int32_t>(above);
+    if (strip == of.rows) return;
+    float top = 0;
+    for (int64_t i = strip; i < of.rows; ++i) {
+        *met += of.sums[i] > 0.0f;
+        top = most(top, of.sums[i] * (of.scales ? of.scales[i] : 1.0f));
+    }
+    best[strip / kStripRows] = top;
+}
 
 HF_INLINE bool any(Ints mask) {
     uint64_t words[HASHFOLD_VECTOR_BYTES / 8], all = 0;
@@ -13,30 +70,26 @@ HF_INLINE bool any(Ints mask) {
     return all != 0;
 }
 
-int64_t sweep(const Sums& of, float limit, int32_t* over, int64_t* met) {
+int64_t above_in_strip(const Sums& of, int64_t begin, float limit, int32_t* places) {
     constexpr int width = kWidth<float>;
-    Ints above{};
-    int64_t count = 0, i = 0;
-    for (; i + width <= of.rows; i += width) {
+    const int64_t end = least(of.rows, begin + kStripRows);
+    int64_t count = 0, i = begin;
+    for (; i + width <= end; i += width) {
         const Vec<float> sums = load(of.sums + i);
         const Vec<float> scores = of.scales ? sums * load(of.scales + i) : sums;
-        above -= (Ints)(sums > 0.0f);
         if (!any((Ints)(scores > limit))) continue;
         for (int lane = 0; lane < width; ++lane)
-            if (scores[lane] > limit) over[count++] = static_cast<int32_t>(i + lane);
+            if (scores[lane] > limit) places[count++] = static_cast<int32_t>(i + lane);
     }
-    *met += sum<int32_t>(above);
-    for (; i < of.rows; ++i) {
-        *met += of.sums[i] > 0.0f;
-        if (of.sums[i] * (of.scales ? of.scales[i] : 1.0f) > limit) over[count++] = static_cast<int32_t>(i);
-    }
+    for (; i < end; ++i)
+        if (of.sums[i] * (of.scales ? of.scales[i] : 1.0f) > limit) places[count++] = static_cast<int32_t>(i);
     return count;
 }
 
 }  // namespace
 
 const PostingsTable& postings_table() {
-    static constexpr PostingsTable table{sweep};
+    static constexpr PostingsTable table{add_columns, best_of_strips, above_in_strip};
     return table;
 }
 

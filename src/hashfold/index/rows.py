@@ -14,7 +14,7 @@ from hashfold.index.base import Arrays, Candidates, state_array
 from hashfold.kernels.native import core
 from hashfold.sparse import MAX_IDS, CsrBatch, Float32, Int32
 
-BLOCK_ROWS = 65_536  # rows that share a table of lists, at most 2^16: a row takes two bytes in a list
+BLOCK_ROWS = 32_768  # rows that share a table of lists, at most 2^16; their sums fit the second-level cache
 MAX_COLS = 2**30
 
 
@@ -138,7 +138,7 @@ class RowIndex(ABC):
     ) -> Candidates:
         """The native search: the `pool` rows with the largest sums over `keys`, scored against x.
 
-        pool 0: the sums are the scores. budget: postings visited, 0 for all.
+        pool 0: all that may be among the k by the sums. budget: of the keys' costs, 0 for all keys.
         """
         ids, scores = np.empty((len(x), k), np.int32), np.empty((len(x), k), np.float32)
         counts, found = np.empty(len(x), np.int64), np.empty(len(x), np.int64)

@@ -13,8 +13,10 @@ from hashfold.sparse import CsrBatch, Int32
 class ExactRowIndex(RowIndex):
     """Every row that shares a column with the query, scored exactly: the oracle for the others.
 
-    Cost of a query row: the lengths of its columns' lists, and a sweep over all rows' sums. Memory: 6 bytes
-    an entry (3 in the stored row, 3 in the lists).
+    Rows whose sums are equal up to rounding are scored once more, so the answer depends on no order of
+    additions. Cost of a query row: the lengths of its columns' lists (a column that 1 in 16 rows has is a byte
+    for every row, and costs what rows / 24 entries of a list do), and a sweep over all rows' sums. Memory:
+    6 bytes an entry (3 in the stored row, 3 in the lists; up to 16 for the common columns).
     """
 
     name: ClassVar[str] = "inverted"
@@ -33,11 +35,12 @@ class PrunedRowIndex(ExactRowIndex):
     """The lists of the query's heaviest columns only; the rows with the largest sums are scored exactly.
 
     In tf-idf rows a few rare columns carry most of an inner product, and the long lists of the common ones
-    cost most of the time. Columns are taken by falling value while their lists fit in `budget`.
+    cost most of the time. Columns are taken by falling value while their cost fits in `budget`; a query of
+    which all fit is answered exactly.
 
     Args:
         num_cols: width of the rows.
-        budget: postings visited for a query row, at most.
+        budget: entries of lists visited for a query row, at most (see `ExactRowIndex` for common columns).
         pool: rows scored for a query row (at least k).
     """
 
