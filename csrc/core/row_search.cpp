@@ -70,6 +70,11 @@ class Best {
     std::vector<Scored> kept_;
 };
 
+// What it says of two rows that they share a key: the logarithm of how surprising it is.
+float rarity(int64_t having, int64_t rows) {
+    return std::log2(1 + static_cast<float>(rows) / static_cast<float>(having));
+}
+
 }  // namespace
 
 struct RowSearch::Scratch {
@@ -213,6 +218,8 @@ bool RowSearch::choose_keys(const RowQuery& query, int64_t i, Scratch& scratch) 
     for (int64_t j = query.probes.indptr[i]; j < query.probes.indptr[i + 1]; ++j)
         if (postings_.length(query.probes.indices[j]) > 0)
             terms.push_back({query.probes.indices[j], query.probes.values[j]});
+    if (!postings_.weighted())
+        for (Term& term : terms) term.weight *= rarity(postings_.length(term.key), postings_.rows());
     if (query.budget == 0) return true;
     std::sort(terms.begin(), terms.end(), [](const Term& a, const Term& b) {
         return a.weight > b.weight || (a.weight == b.weight && a.key < b.key);

@@ -1,8 +1,8 @@
 // The rows most similar to a query row: candidates from an inverted index, scored by compact rows.
 //
 // The keys of the inverted index are the columns themselves, or buckets of hash tables: then a row is found
-// by the buckets that it shares with the query. Scores are the same bits whichever way a row was found, and
-// whatever the number of threads.
+// by the buckets that it shares with the query, a rare one counting more. Scores are the same bits whichever way a
+// row was found, and whatever the number of threads.
 #pragma once
 
 #include <cstdint>

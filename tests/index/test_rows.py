@@ -352,3 +352,17 @@ def test_common_and_rare_columns_add_up_alike():
         np.testing.assert_array_equal(found.counts, (truth > 0).sum(axis=1))
         for i in range(0, 700, 50):
             np.testing.assert_allclose(scores_of(found, i), truth[i, found[i]], rtol=1e-5)
+
+
+def test_full_buckets_are_left_out_first_and_count_less():
+    """600 rows like one half of the query, one like the other: a small budget meets the one alone."""
+    dense = np.zeros((601, 40), np.float32)
+    dense[:600, :20] = 0.2
+    dense[600, 20:] = 0.2
+    query = CsrBatch.from_scipy(np.full((1, 40), 0.2, np.float32))
+    for budget, met in ((599, 1), (10**6, 601)):
+        index = make_row_index("minhash", 40, num_tables=40, budget=budget, pool=1, bucket_bits=12)
+        index.add(CsrBatch.from_scipy(dense))
+        found = index.query(query, 1)
+        assert found.found.tolist() == [met]
+        assert found.ids.tolist() == [600]

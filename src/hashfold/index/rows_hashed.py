@@ -19,13 +19,15 @@ PART_ROWS = 65_536  # hashed at a time
 class HashedRowIndex(RowIndex):
     """num_tables hash tables; the `pool` rows that share most buckets with the query are scored exactly.
 
+    A bucket of n of all N rows counts log2(1 + N / n), since it says the more the fewer rows are in it.
     The tables hash the rows as they are stored, so that an index loaded from its state has the same ones.
 
     Args:
         num_cols: width of the rows.
         num_tables, hashes_per_table: L tables, K hashes concatenated to a bucket.
         pool: rows scored for a query row (at least k).
-        budget: rows met in buckets for a query row, at most: the fullest buckets are left out.
+        budget: rows met in buckets for a query row, at most (one met twice counts twice): the fullest
+            buckets are left out.
         seed: of the hashes.
         family_options: for the family of hashes, see `hashing.FAMILIES`.
 
@@ -96,11 +98,11 @@ class MinHashRowIndex(HashedRowIndex):
         self,
         num_cols: int,
         *,
-        num_tables: int = 64,
+        num_tables: int = 128,
         hashes_per_table: int = 1,
         bucket_bits: int = 14,
-        pool: int = 200,
-        budget: int = 40_000,
+        pool: int = 400,
+        budget: int = 80_000,
         seed: int = 0,
     ) -> None:
         options = {"bucket_bits": bucket_bits}
@@ -123,11 +125,11 @@ class SimHashRowIndex(HashedRowIndex):
         self,
         num_cols: int,
         *,
-        num_tables: int = 32,
-        hashes_per_table: int = 10,
+        num_tables: int = 64,
+        hashes_per_table: int = 8,
         nonzero_fraction: float = 1 / 3,
-        pool: int = 200,
-        budget: int = 40_000,
+        pool: int = 400,
+        budget: int = 80_000,
         seed: int = 0,
     ) -> None:
         self._nonzero_fraction = nonzero_fraction
