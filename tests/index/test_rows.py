@@ -88,6 +88,39 @@ def test_the_exact_index_is_brute_force(k):
     np.testing.assert_array_equal(found.found, (truth > 0).sum(axis=1))
 
 
+@pytest.mark.parametrize("k", [1, 2, 10])
+def test_a_few_of_many_rows(k, monkeypatch):
+    """More strips of sums than rows wanted: the best of the strips bound what is looked at."""
+    monkeypatch.setattr(rows, "BLOCK_ROWS", 1500)
+    index, x = filled("inverted", 4000), sparse_rows(4000, 0).take(np.arange(0, 4000, 37))
+    own = np.arange(0, 4000, 37, dtype=np.int32)
+    truth = products(index, x)
+    for exclude in (None, own):
+        found = index.query(x, k, exclude)
+        for i in range(len(x)):
+            best = np.sort(truth[i][truth[i] > 0])[::-1][:k]
+            np.testing.assert_allclose(scores_of(found, i), best, rtol=1e-5)
+        truth[np.arange(len(x)), own] = 0
+
+
+def test_rows_that_are_equal_but_for_rounding_go_by_id(monkeypatch):
+    """Rows i and i + 64 are the same, but their sums are added in another order: columns 0 to 9 are common in
+    the first block alone.
+    """
+    monkeypatch.setattr(rows, "BLOCK_ROWS", 64)
+    random = np.random.default_rng(0)
+    dense = np.zeros((128, 60), np.float32)
+    dense[:32] = random.random((32, 60)) * (random.random((32, 60)) < 0.08)
+    dense[64:96] = dense[:32]
+    dense[32:64, :10] = 0.01
+    index = make_row_index("inverted", 60)
+    index.add(CsrBatch.from_scipy(dense))
+    found = index.query(CsrBatch.from_scipy(random.random((500, 60))), 5)
+    for i in range(len(found)):
+        ids = found[i].tolist()
+        assert all(id - 64 in ids[: ids.index(id)] for id in ids if id >= 64)
+
+
 @pytest.mark.usefixtures("blocks")
 def test_every_index_finds_most_of_the_nearest_rows(name):
     """Also: the same row gets the same bits from each of them."""
@@ -170,7 +203,7 @@ def test_stored_values_are_within_half_a_step(name):
 def test_columns_far_apart_and_values_far_apart():
     """Steps above 2^16 are bridged, and a row's own scale serves values of any size."""
     wide = 2**21
-    columns = np.array([0, 65_535, 65_536, 65_535 * 3 + 7, wide - 1], np.int32)
+    columns = np.array([0, 65_535, 131_071, 65_535 * 7, wide - 1], np.int32)
     for size in (1e-38, 1.0, 3e38):
         values = (np.array([255, 17, 100, 1, 254]) * (size / 255)).astype(np.float32)
         index = rows_of(wide, [columns, columns[4:], []], [values, values[4:], []])
@@ -359,7 +392,7 @@ def test_full_buckets_are_left_out_first_and_count_less():
     dense = np.zeros((601, 40), np.float32)
     dense[:600, :20] = 0.2
     dense[600, 20:] = 0.2
-    query = CsrBatch.from_scipy(np.full((1, 40), 0.2, np.float32))
+    query = CsrBatch.from_scipy(np.where(np.arange(40) < 20, 0.2, 0.15)[None])
     for budget, met in ((599, 1), (10**6, 601)):
         index = make_row_index("minhash", 40, num_tables=40, budget=budget, pool=1, bucket_bits=12)
         index.add(CsrBatch.from_scipy(dense))
