@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hashfold.kernels import (  # noqa: F401  (they register)
     active_linear,
+    hashed_linear,
     losses,
     native,
     relu_dropout,
@@ -88,6 +89,32 @@ def active_linear_samples(random: np.random.Generator, dtype: torch.dtype) -> li
     return samples
 
 
+def hashed_linear_samples(random: np.random.Generator, dtype: torch.dtype) -> list[Arguments]:
+    """Blocks of all sizes, none, and one table for all; rows without input or without outputs."""
+    samples = []
+    for rows, features, outputs, block in (
+        (7, 90, 9, 40),
+        (5, 33, 4, 1),
+        (6, 20, 5, 0),
+        (0, 4, 3, 8),
+        (1, 7, 2, 8),
+    ):
+        indptr, indices = ragged(random, rows, features, 40)
+        out_indptr, out_ids = ragged(random, rows, outputs, 6)
+        if rows > 2:
+            indices, indptr = indices[: indptr[-2]], torch.cat([indptr[:-1], indptr[-2:-1]])
+        sizes = torch.from_numpy(random.integers(0, block + 1, outputs).astype(np.int32))
+        x, pairs = (indptr, indices, numbers(random, dtype, len(indices))), (out_indptr, out_ids)
+        blocks = (sizes.long().cumsum(0) - sizes, sizes, numbers(random, dtype, int(sizes.sum())))
+        samples.append((*x, *pairs, *blocks, numbers(random, dtype, outputs), 3, bool(block % 3), False))
+        own = torch.full((outputs,), features, dtype=torch.int32)
+        identity = (features * torch.arange(outputs), own, numbers(random, dtype, features * outputs))
+        samples.append((*x, *pairs, *identity, None, 0, False, True))
+        shared = (torch.zeros(outputs, dtype=torch.int64), torch.full((outputs,), 11, dtype=torch.int32))
+        samples.append((*x, *pairs, *shared, numbers(random, dtype, 11), None, 2**32 - 1, True, False))
+    return samples
+
+
 def loss_samples(random: np.random.Generator, dtype: torch.dtype) -> list[Arguments]:
     """Rows without labels, logits far below and above zero, weights on labels too."""
     samples = []
@@ -107,6 +134,7 @@ def relu_dropout_samples(random: np.random.Generator, dtype: torch.dtype) -> lis
 SAMPLES: dict[str, Callable[[np.random.Generator, torch.dtype], list[Arguments]]] = {
     "active_linear": active_linear_samples,
     "relu_dropout": relu_dropout_samples,
+    "hashed_linear": hashed_linear_samples,
     "sampled_sigmoid": loss_samples,
     "sampled_softmax": loss_samples,
     "sparse_linear": sparse_linear_samples,
