@@ -65,12 +65,13 @@ void Postings::each(const Block& block, int32_t key, const Body& body) {
 
 // The block to be, its rows and keys counted, with room for all entries and none of them there.
 struct Postings::Layout {
-    Layout(const std::vector<uint32_t>& counts, int64_t rows, bool weighted) : next(counts.size() + 1) {
+    Layout(const std::vector<uint32_t>& counts, int64_t rows, bool weighted) : full_bytes(counts.size()) {
         block.rows = rows;
         block.starts.resize(counts.size() + 1);
         for (size_t key = 0; key < counts.size(); ++key) {
             const bool full = weighted && counts[key] > 0 && counts[key] * kFullKey >= rows;
             if (full) block.full_keys.push_back(static_cast<int32_t>(key));
+            if (full) block.full_counts.push_back(counts[key]);
             block.starts[key + 1] = block.starts[key] + (full ? 0 : counts[key]);
             block.entries += counts[key];
         }
@@ -78,21 +79,32 @@ struct Postings::Layout {
         block.members.resize(block.starts.back());
         block.bytes.resize(weighted ? block.starts.back() : 0);
         block.full_bytes.resize(block.full_keys.size() * block.stride());
+        for (size_t i = 0; i < block.full_keys.size(); ++i)
+            full_bytes[block.full_keys[i]] = block.full_bytes.data() + i * block.stride();
     }
 
     void put(int32_t key, uint16_t member, uint8_t byte) {
-        const uint32_t at = next[key];
-        if (at == block.starts[key + 1] && !block.full_keys.empty()) {
-            const_cast<uint8_t*>(full(block, key))[strip_place(member)] = byte;
+        if (uint8_t* bytes = full_bytes[key]) {
+            bytes[strip_place(member)] = byte;
             return;
         }
-        ++next[key];
+        const uint32_t at = next[key]++;
         block.members[at] = member;
         if (!block.bytes.empty()) block.bytes[at] = byte;
     }
 
+    // What `old` has of the key: as it lies where it stays a byte a row, since places depend on the row alone.
+    void take_over(const Block& old, int32_t key) {
+        const uint8_t* bytes = full(old, key);
+        if (bytes && full_bytes[key])
+            std::copy_n(bytes, old.strips() * kStripRows, full_bytes[key]);
+        else
+            each(old, key, [&](uint16_t member, uint8_t byte) { put(key, member, byte); });
+    }
+
     Block block;
     std::vector<uint32_t> next;
+    std::vector<uint8_t*> full_bytes;  // of each key; null: it is a list
 };
 
 void Postings::extend(Block& block, const int64_t* starts, const int32_t* keys, const uint8_t* bytes,
@@ -103,11 +115,10 @@ void Postings::extend(Block& block, const int64_t* starts, const int32_t* keys, 
         ++counts[keys[j]];
         ++lengths_[keys[j]];
     }
-    for (int32_t key = 0; key < num_keys && block.rows > 0; ++key)
-        each(block, key, [&](uint16_t, uint8_t) { ++counts[key]; });
+    for (int32_t key = 0; key < num_keys; ++key) counts[key] += block.starts[key + 1] - block.starts[key];
+    for (size_t i = 0; i < block.full_keys.size(); ++i) counts[block.full_keys[i]] += block.full_counts[i];
     Layout layout(counts, block.rows + rows, weighted_);
-    for (int32_t key = 0; key < num_keys && block.rows > 0; ++key)
-        each(block, key, [&](uint16_t member, uint8_t byte) { layout.put(key, member, byte); });
+    for (int32_t key = 0; key < num_keys && block.rows > 0; ++key) layout.take_over(block, key);
     for (int64_t i = 0; i < rows; ++i)
         for (int64_t j = starts[i]; j < starts[i + 1]; ++j)
             layout.put(keys[j], static_cast<uint16_t>(block.rows + i), weighted_ ? bytes[j] : uint8_t{1});

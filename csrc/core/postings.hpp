@@ -61,9 +61,10 @@ class Postings {
         int64_t entries = 0;
         std::vector<uint32_t> starts;  // of each key's list, num_keys + 1
         std::vector<uint16_t> members;
-        std::vector<uint8_t> bytes;       // like members; empty where all are 1
-        std::vector<int32_t> full_keys;   // ascending; their lists are empty
-        std::vector<uint8_t> full_bytes;  // stride() of each of them, 0 where a row lacks it
+        std::vector<uint8_t> bytes;         // like members; empty where all are 1
+        std::vector<int32_t> full_keys;     // ascending; their lists are empty
+        std::vector<uint32_t> full_counts;  // rows that have them
+        std::vector<uint8_t> full_bytes;    // stride() of each of them, 0 where a row lacks it
         int64_t strips() const { return (rows + kStripRows - 1) / kStripRows; }
         // An odd number of strips: at a power of two all keys would compete for the same few cache lines.
         int64_t stride() const { return (strips() | 1) * kStripRows; }
