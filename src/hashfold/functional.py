@@ -15,6 +15,7 @@ from torch.nn import Parameter
 from hashfold import checks
 from hashfold.kernels import active_linear as _active
 from hashfold.kernels import active_step as _step
+from hashfold.kernels import hashed_linear as _hashed
 from hashfold.kernels import relu_dropout as _dropout
 from hashfold.kernels import rowwise_linear as _rowwise
 from hashfold.kernels import sparse_linear as _sparse
@@ -104,6 +105,26 @@ def rowwise_linear(
     if isinstance(x, tuple):
         return _rowwise.csr_rowwise_linear(*x, indptr, ids, weight, bias)
     return _rowwise.rowwise_linear(x, indptr, ids, weight, bias)
+
+
+def hashed_linear(
+    x: Csr,
+    pairs: tuple[Tensor, Tensor],
+    blocks: tuple[Tensor, Tensor],
+    buckets: Tensor,
+    bias: Tensor | None,
+    *,
+    seed: int = 0,
+    sign: bool = False,
+    identity: bool = False,
+) -> Tensor:
+    """b[o] + sum over a row's nonzeros f of x_f * sign(f, o) * buckets[offset[o] + hash(f, o) mod size[o]].
+
+    pairs: indptr int64 (rows + 1,) and outputs int32; the result lies beside the outputs. blocks: offsets int64
+    and sizes int32, (outputs,) each; every block lies inside `buckets`. See `hashfold.nn.HashedLinear`.
+    Gradients for the values of x, buckets and bias.
+    """
+    return _hashed.hashed_linear(*x, *pairs, *blocks, buckets, bias, seed, sign, identity)
 
 
 def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
