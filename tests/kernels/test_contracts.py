@@ -110,8 +110,9 @@ def hashed_linear_samples(random: np.random.Generator, dtype: torch.dtype) -> li
         own = torch.full((outputs,), features, dtype=torch.int32)
         identity = (features * torch.arange(outputs), own, numbers(random, dtype, features * outputs))
         samples.append((*x, *pairs, *identity, None, 0, False, True))
-        shared = (torch.zeros(outputs, dtype=torch.int64), torch.full((outputs,), 11, dtype=torch.int32))
-        samples.append((*x, *pairs, *shared, numbers(random, dtype, 11), None, 2**32 - 1, True, False))
+        table = 9001 if block == 40 else 11  # the larger is cut between threads
+        shared = (torch.zeros(outputs, dtype=torch.int64), torch.full((outputs,), table, dtype=torch.int32))
+        samples.append((*x, *pairs, *shared, numbers(random, dtype, table), None, 2**32 - 1, True, False))
     return samples
 
 
