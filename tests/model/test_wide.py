@@ -203,8 +203,10 @@ def test_a_label_does_not_depend_on_the_others():
 
 
 def test_seed_and_sign_matter():
-    codes = [trained(**o).state()["codes"].tolist() for o in ({}, {"seed": 1}, {"sign": True}, {})]
-    assert codes[0] == codes[3]
+    codes = [
+        trained(**o).state()["codes"].tolist() for o in ({}, {"seed": 1}, {"sign": True}, {}, {"initial_sum": 1.0})
+    ]
+    assert codes[0] == codes[3] != codes[4]
     assert codes[0] != codes[1] != codes[2] != codes[0]
 
 
@@ -241,7 +243,11 @@ def test_added_labels_make_it_grow():
 
 
 def test_the_state_makes_an_equal_one():
-    wide, x, (pairs, targets) = trained(sign=True, loss="logistic", seed=2**40 + 3), sparse_rows(), chosen_pairs()
+    wide, x, (pairs, targets) = (
+        trained(sign=True, loss="logistic", initial_sum=0.5, seed=2**40 + 3),
+        sparse_rows(),
+        chosen_pairs(),
+    )
     again = Wide(**json.loads(json.dumps(wide.config())))
     again.load_state(wide.state())
     assert again.config() == wide.config()
@@ -340,7 +346,16 @@ def test_an_overflow_is_refused():
 
 @pytest.mark.parametrize(
     "options",
-    [{"budget_buckets": 15}, {"epochs": 0}, {"lr": 0}, {"loss": "hinge"}, {"floor": 2}, {"l2": -1}, {"seed": -1}],
+    [
+        {"budget_buckets": 15},
+        {"epochs": 0},
+        {"lr": 0},
+        {"loss": "hinge"},
+        {"floor": 2},
+        {"l2": -1},
+        {"seed": -1},
+        {"initial_sum": -1},
+    ],
 )
 def test_bad_settings_are_refused(options):
     with pytest.raises(InputError, match=next(iter(options))):

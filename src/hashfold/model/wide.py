@@ -61,6 +61,7 @@ class Wide:
         loss: "squared_hinge", max(0, 1 - t z)^2 / 2 with t = 1 or -1; or "logistic", log(1 + exp(-t z)).
         l2: adds l2 * w to the gradient of each weight that a pair touches.
         bias_rate: a bias moves at bias_rate * the rate; 0 keeps it.
+        initial_sum: where Adagrad's sums of squared gradients start; above 0 the first steps are smaller.
         start_bias: where biases start; the score of a label that never had a pair.
     """
 
@@ -82,6 +83,7 @@ class Wide:
         loss: str = "squared_hinge",
         l2: float = 0.0,
         bias_rate: float = 0.5,
+        initial_sum: float = 0.0,
         start_bias: float = -1.0,
     ) -> None:
         op = "Wide"
@@ -98,6 +100,7 @@ class Wide:
             floor=checks.number(op, "floor", floor, low=0, high=1),
             l2=checks.number(op, "l2", l2, low=0),
             bias_rate=checks.number(op, "bias_rate", bias_rate, low=0),
+            initial_sum=checks.number(op, "initial_sum", initial_sum, low=0),
             seed=self.seed,
         )
         self._forget()
@@ -199,7 +202,7 @@ class Wide:
 
     def config(self) -> dict[str, Any]:
         """JSON-able; `Wide(**config)` followed by `load_state` is this one again."""
-        rule = {key: value for key, value in asdict(self.rule).items() if key not in ("seed", "initial_sum")}
+        rule = {key: value for key, value in asdict(self.rule).items() if key != "seed"}
         return {
             "num_features": self.num_features,
             "num_labels": self.num_labels,
