@@ -13,7 +13,7 @@ namespace hashfold {
 struct Voters {
     const int64_t* indptr;
     const int32_t* rows;
-    const float* weights;
+    const float* weights;  // not for a join, which has Ballots
     int64_t queries;
 };
 
@@ -26,6 +26,28 @@ struct Elected {
     int64_t* found;
 };
 
+// Weights of the voters in several channels: voter j's in channel c at weights[j * channels + c].
+struct Ballots {
+    const float* weights;
+    int64_t channels;
+    int64_t leading;  // the channel by which voted labels are ranked
+};
+
+// Query i's labels proposed by somebody else, distinct: ids[indptr[i]] to ids[indptr[i + 1]].
+struct Proposals {
+    const int64_t* indptr;
+    const int32_t* ids;
+};
+
+// Query i's labels go to ids from i * width on, counts[i] of them, and the sums of label j in channel c to
+// votes[(i * width + j) * channels + c]. width holds the most proposals and k more.
+struct Joined {
+    int64_t width;
+    int32_t* ids;
+    float* votes;
+    int64_t* counts;
+};
+
 // Votes may be taken side by side; whoever adds rows waits until it is alone.
 class LabelVotes {
   public:
@@ -36,6 +58,11 @@ class LabelVotes {
     // Of each query the k labels with the largest sums of weights above 0, best first (equal: smaller id);
     // weights are added in the order of the voters, which are rows that there are.
     void vote(const Voters& voters, const Elected& out) const;
+
+    // Of each query the proposed labels as they come, then of the k best voted ones those not among them; with
+    // the sums of the weights of the voters that have the label, added in the order of the voters.
+    void join(const Voters& voters, const Ballots& ballots, const Proposals& proposals, int64_t k,
+              const Joined& out) const;
 
     // See IdLists.
     std::vector<uint8_t> save() const;

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashfold import checks
-from hashfold.sparse import Int32, RaggedIds
+from hashfold.sparse import Int32, Ragged, RaggedIds
 
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -210,6 +210,17 @@ def _inverse(propensities: npt.ArrayLike, y: RaggedIds) -> Float64:
         )
     inverse: Float64 = 1 / p
     return inverse
+
+
+def contains(y: RaggedIds, ids: Ragged) -> Bool:
+    """Which of each row's `ids` are among its labels y: bool, like ids.ids."""
+    if not len(y.ids):
+        return np.zeros(len(ids.ids), bool)
+    width = np.int64(max(y.num_ids, int(ids.ids.max(initial=0)) + 1))
+    keys = np.repeat(np.arange(len(y), dtype=np.int64), y.counts) * width + y.ids
+    wanted = np.repeat(np.arange(len(ids), dtype=np.int64), ids.counts) * width + ids.ids
+    found: Bool = keys[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)] == wanted
+    return found
 
 
 def top_of(y: RaggedIds, k: int) -> Int32:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
+
+from hashfold import checks
 from hashfold.index.base import Arrays, Candidates, NeuronIndex, Occupancy, Queries
 from hashfold.index.precision import ScanRows
-from hashfold.index.topk import exact_candidates
-from hashfold.sparse import Float32, Int32
+from hashfold.index.topk import exact_candidates, score_rows
+from hashfold.sparse import Float32, Int32, Ragged
 
 
 class ExactIndex(NeuronIndex):
@@ -50,6 +53,18 @@ class ExactIndex(NeuronIndex):
 
     def _load_state(self, arrays: Mapping[str, Any], with_bias: bool) -> None:
         self._rows = self._rows.loaded(f"{self._op()}.load_state", arrays, (self.num_items, self.dim))
+
+    def score(self, x: Float32, items: Ragged) -> Float32:
+        """<x_i, w_j> + b_j of the items j of each row i, float32 (items in all,), as `query` scores them.
+
+        x: float32 (rows, dim); items: ids in [0, num_items) for as many rows.
+        """
+        vectors, bias = self._built("score")
+        queries = checks.array("exact.score", "x", x, np.float32, (len(items), self.dim))
+        checks.ids_in_range("exact.score", "items", items.ids, self.num_items)
+        scores = np.empty(len(items.ids), np.float32)
+        score_rows(queries, self._rows.rows(vectors), bias, items.indptr, items.ids, scores)
+        return scores
 
     def _query(self, x: Queries, budget: int) -> Candidates:
         vectors, bias = self._built("query")

@@ -1,9 +1,26 @@
 """Whole models: what predicts labels from sparse rows."""
 
+from hashfold.model.lookups import PARTS, Lookups, combinations, feature_names, key_of
+from hashfold.model.mixing import Mixer, fit_mixer
 from hashfold.model.near import Near
 from hashfold.model.network import LookupNetwork, NetworkConfig, StepResult
 from hashfold.model.pipeline import HashfoldModel
 from hashfold.model.targets import Targets
 from hashfold.model.wide import Wide
 
-__all__ = ["HashfoldModel", "LookupNetwork", "Near", "NetworkConfig", "StepResult", "Targets", "Wide"]
+__all__ = [
+    "PARTS",
+    "HashfoldModel",
+    "LookupNetwork",
+    "Lookups",
+    "Mixer",
+    "Near",
+    "NetworkConfig",
+    "StepResult",
+    "Targets",
+    "Wide",
+    "combinations",
+    "feature_names",
+    "fit_mixer",
+    "key_of",
+]

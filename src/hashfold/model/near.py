@@ -13,9 +13,12 @@ from hashfold.index import Candidates, RowIndex, make_row_index
 from hashfold.index.base import Arrays, state_array
 from hashfold.index.rows import packed
 from hashfold.kernels.native import core
-from hashfold.sparse import MAX_IDS, CsrBatch, RaggedIds
+from hashfold.sparse import MAX_IDS, CsrBatch, Float32, Ragged, RaggedIds
 
 INDEX = "pruned"
+CHANNELS = ((5, 1.0), (20, 1.0), (100, 2.0), (100, 4.0))
+"""In which votes are counted for the combined score: (neighbours that vote, power of their similarity)."""
+LEADING = 2  # the channel that proposes labels
 
 
 class Near:
@@ -96,6 +99,32 @@ class Near:
         counts, found = np.empty(len(x), np.int64), np.empty(len(x), np.int64)
         self._labels.vote(near.indptr, near.ids, weights, ids, scores, counts, found)
         return packed(ids, scores, counts, found, self.num_labels)
+
+    def join(
+        self, x: CsrBatch, proposals: Ragged, k_labels: int, exclude: npt.ArrayLike | None = None
+    ) -> tuple[Ragged, Float32]:
+        """The proposed labels of each row and its neighbours' `k_labels` best ones, with their votes.
+
+        Args:
+            x, exclude: as in `RowIndex.query`.
+            proposals: labels of each row, distinct; they stay in front, as they are.
+            k_labels: of the neighbours, by the votes in channel `LEADING`; 0 adds none.
+
+        Returns: the labels, and votes float32 (labels in all, channels): sums of similarity^power over the
+        nearest rows that have the label, a column for each of `CHANNELS`.
+        """
+        k = checks.integer("Near.join", "k_labels", k_labels, low=0)
+        near = self._rows.query(x, max(count for count, _ in CHANNELS), exclude)
+        rank = np.arange(len(near.ids)) - np.repeat(near.indptr[:-1], near.counts)
+        columns = [np.where(rank < count, near.scores**power, 0) for count, power in CHANNELS]
+        ballots = np.stack(columns, 1).astype(np.float32)
+        width = int(proposals.counts.max(initial=0)) + k
+        ids, votes = np.empty((len(x), width), np.int32), np.empty((len(x), width, len(CHANNELS)), np.float32)
+        counts = np.empty(len(x), np.int64)
+        voters = (near.indptr, near.ids, ballots, LEADING)
+        self._labels.join(*voters, proposals.indptr, proposals.ids, k, ids, votes, counts)
+        filled = np.arange(width) < counts[:, None]
+        return Ragged(np.concatenate([[0], np.cumsum(counts)]), ids[filled]), votes[filled]
 
     def config(self) -> dict[str, Any]:
         """JSON-able; `Near(**config)` followed by `load_state` is this one again."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -25,12 +25,13 @@ from hashfold.data.streams import Source, source_name
 from hashfold.errors import InputError, ModelFolderError
 from hashfold.io import ModelFolder, load_model_folder, save_model_folder
 from hashfold.metrics import evaluate, propensities
+from hashfold.model.lookups import Lookups, load_lookups, lookups_to_state
 from hashfold.model.network import LookupNetwork, NetworkConfig
 from hashfold.model.storage import from_file, to_file
 from hashfold.model.targets import Targets
 from hashfold.sparse import CsrBatch, Float32, Int32, Int64
 
-_INPUT, _COUNTS = "input.safetensors", "label_counts.safetensors"
+_INPUT, _COUNTS, _LOOKUPS = "input.safetensors", "label_counts.safetensors", "lookups.safetensors"
 _IDF, _VECTORIZER = "idf.", "vectorizer."
 
 _SAMPLE_ROWS = 1_000
@@ -48,16 +49,15 @@ Rows = CsrBatch | Sequence[str]
 class HashfoldModel:
     """Rows or texts in, ranked labels out.
 
-    weighting: of the input, fitted on the training rows. vectorizer: turns texts into counts; None for a
-    model of sparse rows. targets: what labels look like. label_counts: (num_labels,) int64, training rows
-    of each label; num_rows of them in all. reading: the options with which the training file was read.
+    lookups: the network, the neighbours and the cross weights, and how their scores are combined. weighting: of
+    the input, fitted on the training rows. vectorizer: turns texts into counts; None for a model of sparse rows.
+    targets: what labels look like. num_rows: training rows. reading: the options with which the training file was read.
     data, training, metrics: facts for the model card. params: the estimator's arguments, if one made it.
     """
 
-    network: LookupNetwork
+    lookups: Lookups
     weighting: TfIdf
     targets: Targets
-    label_counts: Int64
     num_rows: int
     vectorizer: Any = None
     reading: dict[str, Any] = field(default_factory=dict)
@@ -67,12 +67,21 @@ class HashfoldModel:
     params: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def network(self) -> LookupNetwork:
+        return self.lookups.network
+
+    @property
+    def label_counts(self) -> Int64:
+        """(num_labels,) int64: training rows of each label."""
+        return self.lookups.counts
+
+    @property
     def num_features(self) -> int:
         return self.network.config.num_features
 
     @property
     def num_labels(self) -> int:
-        return self.network.config.num_labels
+        return len(self.lookups.counts)
 
     @property
     def takes_texts(self) -> bool:
@@ -110,14 +119,29 @@ class HashfoldModel:
             rows = cast(CsrBatch, self.vectorizer.transform(rows))
         return self.weighting.transform(rows)
 
-    def top_k(self, rows: Rows, k: int = 5, *, lookup: bool = False) -> tuple[Int32, Float32]:
-        """The k best label ids of each row and their scores (logits), best first: (rows, k) each.
+    def top_k(
+        self,
+        rows: Rows,
+        k: int = 5,
+        *,
+        lookup: bool = False,
+        parts: Collection[str] | None = None,
+        rare: float = 0.0,
+    ) -> tuple[Int32, Float32]:
+        """The k best label ids of each row and their scores, best first: (rows, k) each.
 
-        lookup: score only the labels that the index finds; rows with fewer than k end in id -1, score
-        -inf. Otherwise all labels are scored.
+        Scores are log-odds that the label is true (of a model with the deep path alone: its logits). lookup: the
+        deep path proposes the labels that its index finds, instead of scoring all of them. parts: use only these
+        of the model's look-ups ("deep", "wide", "near"). rare: this many times log(1 / propensity) is added to
+        the score of each label, in favour of those seen rarely. Rows with fewer than k candidates end in id -1,
+        score -inf.
         """
         k = checks.integer("top_k", "k", k, low=1)
-        return self.network.top_k(self.encode(rows), min(k, self.num_labels), lookup)
+        checks.number("top_k", "rare", rare, low=0.0)
+        boost = None
+        if rare:
+            boost = (-rare * np.log(self.propensities(self.num_labels))).astype(np.float32)
+        return self.lookups.top_k(self.encode(rows), min(k, self.num_labels), lookup=lookup, parts=parts, boost=boost)
 
     def evaluate(
         self, dataset: Dataset, ks: Sequence[int] = (1, 2, 3, 4, 5), *, lookup: bool = False
@@ -186,6 +210,10 @@ class HashfoldModel:
         names = self.targets.text_names()
         state = {name: tensor.detach().numpy() for name, tensor in self.network.state_dict().items()}
         weights = to_file(state, network_config.storage)
+        settings, arrays = lookups_to_state(self.lookups)
+        if settings:
+            config["lookups"] = settings
+            extra[_LOOKUPS] = arrays
         return save_model_folder(path, config, weights, names, extra=extra, overwrite=overwrite)
 
     @classmethod
@@ -213,11 +241,14 @@ class HashfoldModel:
         vectorizer = None
         if inputs["vectorizer"] is not None:
             vectorizer = vectorizer_from_state(inputs["vectorizer"], _part(arrays, _VECTORIZER))
+        counts = np.asarray(_arrays(folder, _COUNTS)["label_counts"], np.int64)
+        lookups = Lookups(network, counts)
+        if "lookups" in config:
+            load_lookups(lookups, config["lookups"], _arrays(folder, _LOOKUPS))
         model = cls(
-            network,
+            lookups,
             TfIdf.from_state(inputs["weighting"], _part(arrays, _IDF)),
             Targets.from_dict(config["targets"], folder.labels),
-            np.asarray(_arrays(folder, _COUNTS)["label_counts"], np.int64),
             int(config["data"]["rows"]),
             vectorizer=vectorizer,
             reading=dict(inputs["reading"]),
@@ -234,7 +265,6 @@ class HashfoldModel:
         for what, got, wanted in (
             ("weighting", self.weighting.num_features, self.num_features),
             ("labels", self.targets.num_labels, self.num_labels),
-            ("label_counts", len(self.label_counts), self.num_labels),
         ):
             if got != wanted:
                 raise ModelFolderError(

@@ -10,22 +10,34 @@ from hashfold import checks
 from hashfold.data import Statistics
 from hashfold.model import NetworkConfig
 from hashfold.train.config import TrainConfig
+from hashfold.train.lookups import LookupConfig
 
 DENSE_LABELS = 8_192  # up to so many labels, computing all of them costs no more than choosing some
 MANY_LABELS_A_ROW = 5.0
 LARGE_ROWS, HUGE_ROWS = 20_000, 300_000
-FEW_STEPS = 1_500  # small data sets are gone through until so many steps are made
+EFFORTS = {"low": 0.5, "normal": 1.0, "high": 1.5}  # times the epochs
+MOST_HELD_OUT = 4_000
+FEWEST_ROWS = 50  # with fewer there is nothing to hold out
+LEAST_BUCKETS, MOST_BUCKETS = 2**18, 2**28
+FEW_STEPS = 1_000  # small data sets are gone through until so many steps are made
 
 
 def choose(
-    found: Statistics, overrides: Mapping[str, Any] | None = None
-) -> tuple[NetworkConfig, TrainConfig, list[str]]:
-    """The network and the training run for data like `found`, and a line for each choice with its reason.
+    found: Statistics,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    effort: str = "normal",
+    combine: bool = True,
+) -> tuple[NetworkConfig, TrainConfig, LookupConfig, list[str]]:
+    """The network, its training run and the look-ups beside it for data like `found`, and a line for each
+    choice with its reason.
 
     Args:
         found: of the training rows, without those that cannot be used.
         overrides: settings by name, of `NetworkConfig` or `TrainConfig`; None values are ignored. They are
             taken as they are, and what depends on them follows.
+        effort: of `EFFORTS`; "high" also doubles the hidden vector.
+        combine: there are look-ups beside the network, so rows are held out to fit their weights.
 
     Raises: InputError for an unknown name or a value out of range.
     """
@@ -40,10 +52,16 @@ def choose(
         reasons.append(f"{name} {chosen}: {'as asked' if name in given else reason}")
         return chosen
 
-    _settle_network(found, network, settle)
-    _settle_training(found, network, training, settle)
-    _take_the_rest(given, network, training)
-    return NetworkConfig(**network), TrainConfig(**training), reasons
+    beside: dict[str, Any] = {}
+    checks.one_of("settings", "effort", effort, EFFORTS)
+    _settle_network(found, network, settle, effort)
+    _settle_training(found, network, training, settle, effort)
+    if combine:
+        _settle_lookups(found, network, beside, settle)
+    else:
+        beside["held_out"] = 0
+    _take_the_rest(given, network, training, beside)
+    return NetworkConfig(**network), TrainConfig(**training), LookupConfig(**beside), reasons
 
 
 def hashes_per_table(labels: int) -> int:
@@ -51,7 +69,7 @@ def hashes_per_table(labels: int) -> int:
     return max(4, (labels // 32).bit_length() - 1)
 
 
-def _settle_network(found: Statistics, network: dict[str, Any], settle: Any) -> None:
+def _settle_network(found: Statistics, network: dict[str, Any], settle: Any, effort: str) -> None:
     few, rows = found.labels <= DENSE_LABELS, found.rows
     reason = f"{found.labels} labels, all computed" if few else f"{found.labels} labels; uniform ones a batch"
     negatives = settle(network, "negatives", 0 if few else 4096, reason)
@@ -67,6 +85,7 @@ def _settle_network(found: Statistics, network: dict[str, Any], settle: Any) -> 
     reason = "one label a row" if single else f"{found.labels_per_row:.1f} labels a row"
     settle(network, "loss", "sigmoid" if many and not single else "softmax", reason)
     width = 128 if rows < FEW_STEPS else 512 if dense and rows >= LARGE_ROWS else 256
+    width *= 2 if effort == "high" else 1
     settle(network, "hidden", width, f"{rows} rows, {found.labels} labels")
     dropout = 0.1 if rows < FEW_STEPS else 0.5 if dense else 0.3
     settle(network, "dropout", dropout, "more where all labels share the hidden vector")
@@ -75,23 +94,37 @@ def _settle_network(found: Statistics, network: dict[str, Any], settle: Any) -> 
     settle(network, "lr", 1e-2 if rows < FEW_STEPS else 5e-3, "Adam, with warm-up and cosine decay")
 
 
-def _settle_training(found: Statistics, network: dict[str, Any], training: dict[str, Any], settle: Any) -> None:
+def _settle_lookups(found: Statistics, network: dict[str, Any], beside: dict[str, Any], settle: Any) -> None:
+    """A twentieth of the rows is held out, of few rows a tenth; as many cross weights as the network has."""
+    held_out = 0 if found.rows < FEWEST_ROWS else min(MOST_HELD_OUT, found.rows // 10, max(500, found.rows // 20))
+    settle(beside, "held_out", held_out, "rows that fit the weights of the three scores")
+    weights = network["hidden"] * (found.features + found.labels)
+    buckets = min(MOST_BUCKETS, found.features * found.labels, max(LEAST_BUCKETS, weights))
+    settle(beside, "buckets", max(1, buckets), "cross weights, a byte each: as many as the network has weights")
+    beside["seed"] = 0
+
+
+def _settle_training(
+    found: Statistics, network: dict[str, Any], training: dict[str, Any], settle: Any, effort: str
+) -> None:
     rows = found.rows
     batch = 256 if rows >= LARGE_ROWS else max(8, min(64, rows // 16))
     batch = settle(training, "batch_size", batch, f"{rows} rows")
     enough = -(-FEW_STEPS * batch // rows) if rows else 1  # epochs for FEW_STEPS steps
     usual = 6 if rows >= HUGE_ROWS else 9 if network["negatives"] == 0 else 12
-    settle(training, "epochs", min(100, max(usual, enough)), f"{rows} rows")
+    epochs = max(1, round(EFFORTS[effort] * min(100, max(usual, enough))))
+    settle(training, "epochs", epochs, f"{rows} rows, {effort} effort")
     settle(training, "seed", 0, "the same seed gives the same model")
 
 
-def _take_the_rest(given: dict[str, Any], network: dict[str, Any], training: dict[str, Any]) -> None:
+def _take_the_rest(
+    given: dict[str, Any], network: dict[str, Any], training: dict[str, Any], beside: dict[str, Any]
+) -> None:
     """Overrides of settings that have no rule."""
-    of_network = {f.name for f in fields(NetworkConfig)}
-    of_training = {f.name for f in fields(TrainConfig)}
+    known = [(NetworkConfig, network), (TrainConfig, training), (LookupConfig, beside)]
+    owners = [({f.name for f in fields(config)} - {"parts"}, settings) for config, settings in known]
     for name, value in given.items():
-        checks.one_of("settings", "name", name, of_network | of_training)
-        if name in of_network:
-            network[name] = value
-        if name in of_training:
-            training[name] = value
+        checks.one_of("settings", "name", name, set().union(*(names for names, _ in owners)))
+        for names, settings in owners:
+            if name in names:
+                settings[name] = value

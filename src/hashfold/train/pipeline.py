@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from hashfold import checks
 from hashfold.data import Dataset, TfIdf, drop_unusable, label_counts, statistics
-from hashfold.model import HashfoldModel, LookupNetwork
+from hashfold.model import PARTS, HashfoldModel, LookupNetwork
 from hashfold.model.targets import Targets
 from hashfold.train.callbacks import Callback
 from hashfold.train.config import Checkpoints
 from hashfold.train.defaults import choose
+from hashfold.train.lookups import fit_lookups, split, usable, without_negatives
 from hashfold.train.loop import fit
 from hashfold.train.state import TrainResult
+from hashfold.train.validation import KS
 
 
 def fit_model(
@@ -24,6 +27,8 @@ def fit_model(
     targets: Targets | None = None,
     weighting: str = "auto",
     overrides: Mapping[str, Any] | None = None,
+    parts: Collection[str] = PARTS,
+    effort: str = "normal",
     callbacks: Sequence[Callback] = (),
     checkpoints: Checkpoints | None = None,
     resume: bool = False,
@@ -33,7 +38,8 @@ def fit_model(
 
     train, valid: rows before weighting; `valid` read to fit `train`'s features and labels. targets: what
     labels look like to the user; by default the data set's names, any number a row. overrides: settings
-    that shall not be chosen from the data, by name (see `train.defaults.choose`). say: told, line by line,
+    that shall not be chosen from the data, by name (see `train.defaults.choose`). parts: which of the three
+    look-ups the model has. effort: "low", "normal" or "high": accuracy for time. say: told, line by line,
     what was found and chosen.
 
     Raises InputError (no usable rows, settings, data), and what `train.fit` raises.
@@ -48,7 +54,7 @@ def fit_model(
     if dropped.total:
         say(f"left out: {dropped.without_labels} rows without labels, {dropped.without_features} without features")
     facts = statistics(train)
-    network_config, config, reasons = choose(facts, overrides)
+    network_config, config, beside, reasons = choose(facts, overrides, effort=effort, combine=set(parts) != {"deep"})
     for reason in reasons:
         say(reason)
     input_weighting = TfIdf.fit(train.x, weighting)
@@ -57,19 +63,33 @@ def fit_model(
     network.set_label_prior(counts, len(train))
     weighted = replace(train, x=input_weighting.transform(train.x))
     held_out = None if valid is None else replace(valid, x=input_weighting.transform(valid.x))
-    result = fit(network, weighted, held_out, config, callbacks=callbacks, checkpoints=checkpoints, resume=resume)
+    beside = without_negatives(replace(beside, parts=usable(parts)), weighted)
+    kept, _ = split(len(train), beside.held_out, beside.seed)
+    seen = weighted if len(kept) == len(train) else weighted.take(kept)
+    result = fit(network, seen, held_out, config, callbacks=callbacks, checkpoints=checkpoints, resume=resume)
     network.round_weights()
+    began = time.perf_counter()
+    lookups = fit_lookups(network, weighted, counts, beside, say)
     names = train.label_names
     model = HashfoldModel(
-        network,
+        lookups,
         input_weighting,
         targets or Targets("lists", train.num_labels, None if names is None else tuple(names)),
-        counts,
         len(train),
         vectorizer=train.vectorizer,
         reading=train.reading,
         data=facts.to_dict(),
-        training={**config.to_dict(), "seconds": result.seconds, "stopped": result.stopped},
+        training={
+            **config.to_dict(),
+            **{name: value for name, value in beside.to_dict().items() if name != "seed"},
+            "effort": effort,
+            "seconds": result.seconds + time.perf_counter() - began,
+            "stopped": result.stopped,
+        },
         metrics=result.metrics,
     )
+    if valid is not None and lookups.mixers:
+        found = model.evaluate(valid, KS)
+        model.metrics = {name: found[name] for name in result.metrics if name in found}
+        result = replace(result, metrics=model.metrics)
     return model, result

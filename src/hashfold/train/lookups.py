@@ -1,0 +1,172 @@
+"""The neighbours, the folded cross weights, and the weights of the three look-ups, after the network is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from hashfold import checks
+from hashfold.data import Dataset
+from hashfold.metrics import contains
+from hashfold.model import PARTS, Lookups, LookupNetwork, Near, Wide, combinations, feature_names, fit_mixer, key_of
+from hashfold.sparse import Int64, Ragged
+
+FEWEST_ROWS = 20  # held-out rows with a true label among their candidates; fewer cannot fit the weights
+_BLOCK_ROWS = 8_192
+
+
+@dataclass(frozen=True)
+class LookupConfig:
+    """Settings of the look-ups beside the network.
+
+    parts: which of deep, wide and near the model has. held_out: rows that only fit the weights of the scores.
+    shortlist: labels of a row's neighbours that the cross weights learn to tell from its own. buckets: cross
+    weights in all, a byte each. wide_epochs, wide_lr: of their training (Adagrad, linear decay).
+    """
+
+    parts: tuple[str, ...] = PARTS
+    held_out: int = 1_000
+    shortlist: int = 60
+    buckets: int = 2**24
+    wide_epochs: int = 4
+    wide_lr: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        op = "LookupConfig"
+        for part in self.parts:
+            checks.one_of(op, "part", part, PARTS)
+        for name in ("shortlist", "wide_epochs"):
+            checks.integer(op, name, getattr(self, name), low=1)
+        checks.integer(op, "buckets", self.buckets, low=1, high=2**28)
+        checks.integer(op, "held_out", self.held_out, low=0)
+        checks.integer(op, "seed", self.seed, low=0)
+        checks.number(op, "wide_lr", self.wide_lr, above=0.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def split(rows: int, held_out: int, seed: int) -> tuple[Int64, Int64]:
+    """Row ids for the network's training, and those held out; both ascend."""
+    order = np.random.default_rng((seed, 11)).permutation(rows)
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
+def fit_lookups(
+    network: LookupNetwork,
+    train: Dataset,
+    counts: Int64,
+    config: LookupConfig,
+    say: Callable[[str], None] = lambda line: None,
+) -> Lookups:
+    """Neighbours and cross weights of all rows of `train` (weighted), and mixers fitted on those held out.
+
+    `network` was trained on the first ids of `split(len(train), config.held_out, config.seed)`. The weights of the
+    scores are fitted with cross weights that have not seen the held-out rows; then these are trained once more, on
+    all rows. A row never counts as its own neighbour.
+    """
+    kept, held = split(len(train), config.held_out, config.seed)
+    lookups = Lookups(network, counts)
+    if not len(held) or config.parts == ("deep",):
+        return lookups
+    if "near" in config.parts:
+        lookups.near = Near(train.num_features, train.num_labels)
+        lookups.near.add(train.x, train.y)
+    if "wide" in config.parts:
+        pairs = _shortlists(lookups, train, config)
+        lookups.wide = _fit_wide(train, pairs, kept, config)
+    _fit_mixers(lookups, train, held, config, say)
+    if not lookups.mixers:
+        return Lookups(network, counts)
+    if lookups.wide is not None:
+        lookups.wide = _fit_wide(train, pairs, np.arange(len(train)), config)
+    return lookups
+
+
+def _shortlists(lookups: Lookups, train: Dataset, config: LookupConfig) -> Ragged:
+    """Each row's own labels, then the best of its neighbours' (the network's, without neighbours) others."""
+    parts = []
+    for begin in range(0, len(train), _BLOCK_ROWS):
+        rows = np.arange(begin, min(len(train), begin + _BLOCK_ROWS))
+        x, y = train.x.take(rows), train.y.take(rows)
+        if lookups.near is not None:
+            joined, _ = lookups.near.join(x, y, config.shortlist, rows.astype(np.int32))
+            parts.append(joined)
+        else:
+            found = lookups.network.candidates(x, min(config.shortlist, train.num_labels))
+            parts.append(_united(y, found))
+    return _concatenated(parts)
+
+
+def _united(y: Ragged, found: Ragged) -> Ragged:
+    rows = [np.concatenate([y[i], found[i][~np.isin(found[i], y[i])]]) for i in range(len(y))]
+    return Ragged(np.concatenate([[0], np.cumsum([len(r) for r in rows])]), np.concatenate(rows).astype(np.int32))
+
+
+def _concatenated(parts: list[Ragged]) -> Ragged:
+    counts = np.concatenate([part.counts for part in parts])
+    return Ragged(np.concatenate([[0], np.cumsum(counts)]), np.concatenate([part.ids for part in parts]))
+
+
+def _fit_wide(train: Dataset, pairs: Ragged, rows: Int64, config: LookupConfig) -> Wide:
+    wide = Wide(
+        train.num_features,
+        train.num_labels,
+        budget_buckets=config.buckets,
+        epochs=config.wide_epochs,
+        lr=config.wide_lr,
+        seed=config.seed,
+    )
+    chosen = pairs if len(rows) == len(train) else _taken(pairs, rows)
+    rank = np.arange(len(chosen.ids)) - np.repeat(chosen.indptr[:-1], chosen.counts)
+    own = np.repeat(train.y.counts[rows], chosen.counts)
+    wide.fit(train.x.take(rows), chosen, (rank < own).astype(np.float32))
+    return wide
+
+
+def _taken(pairs: Ragged, rows: Int64) -> Ragged:
+    counts = pairs.counts[rows]
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    at = np.repeat(pairs.indptr[rows] - indptr[:-1], counts) + np.arange(indptr[-1])
+    return Ragged(indptr, pairs.ids[at])
+
+
+def _fit_mixers(
+    lookups: Lookups, train: Dataset, held: Int64, config: LookupConfig, say: Callable[[str], None]
+) -> None:
+    """One for all the parts, and one for each of them left out."""
+    x, y = train.x.take(held), train.y.take(held)
+    names = feature_names(lookups.parts)
+    exclude = held.astype(np.int32) if lookups.near is not None else None
+    pairs, features = lookups.features(x, exclude=exclude)
+    true = contains(y, pairs)
+    row = np.repeat(np.arange(len(held)), pairs.counts)
+    told = np.unique(row[true]).size
+    if told < FEWEST_ROWS or true.all():
+        say(f"the deep path alone: {told} held-out rows with a true candidate are too few to combine it with others")
+        return
+    for parts in combinations(config.parts):
+        wanted = feature_names(parts)
+        columns = [names.index(name) for name in wanted]
+        mixer = fit_mixer(wanted, np.ascontiguousarray(features[:, columns]), pairs.indptr, true, seed=config.seed)
+        lookups.mixers[key_of(parts)] = mixer
+    say(f"combined on {len(held)} held-out rows: {'with' if len(mixer.out) else 'without'} hidden units")
+
+
+def without_negatives(config: LookupConfig, train: Dataset) -> LookupConfig:
+    """Neighbours need values of at least 0: without them where there are others."""
+    if "near" in config.parts and len(train.x.values) and train.x.values.min() < 0:
+        return replace(config, parts=tuple(p for p in config.parts if p != "near"))
+    return config
+
+
+def usable(parts: Collection[str]) -> tuple[str, ...]:
+    """The parts in order. Raises InputError where none can propose labels."""
+    chosen = tuple(p for p in PARTS if p in parts)
+    if "deep" not in chosen and "near" not in chosen:
+        checks.fail("train", "deep or near must be left to propose labels", "+".join(chosen) or "none")
+    return chosen
