@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from hashfold import checks
 from hashfold.index.base import Arrays, state_array
@@ -17,8 +17,8 @@ from hashfold.sparse import Float32, Int64
 
 UNITS = 16
 DECAY = 1e-3  # of the squared weights, on standardised features
-FOLDS_ROWS = 200  # fewer held-out rows cannot choose between a linear mixture and one with hidden units
-PAIRS = 64  # candidates of a row that the fit looks at, the true ones first
+ROWS_FOR_UNITS = 900  # with fewer held-out rows a linear mixture was the better one (bibtex, delicious)
+PAIRS = 64  # wrong candidates of a row that the fit looks at
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,11 @@ class Mixer:
 
     def scores(self, features: Float32) -> Float32:
         """(pairs,) of features (pairs, len(names))."""
-        z = (torch.from_numpy(features) - torch.from_numpy(self.mean)) / torch.from_numpy(self.scale)
-        y = z @ torch.from_numpy(self.linear)
+        z = (features - self.mean) / self.scale
+        y: Float32 = z @ self.linear
         if len(self.out):
-            hidden = torch.from_numpy(self.hidden)
-            y += torch.tanh_(torch.addmm(hidden[:, -1], z, hidden[:, :-1].T)) @ torch.from_numpy(self.out)
-        result: Float32 = y.numpy()
-        return result
+            y += np.tanh(z @ self.hidden[:, :-1].T + self.hidden[:, -1]) @ self.out
+        return y
 
     def log_odds(self, scores: Float32, indptr: Int64) -> Float32:
         """Of each candidate being true, from the scores of all candidates of its row."""
@@ -79,10 +77,11 @@ _ARRAYS = ("mean", "scale", "linear", "hidden", "out", "chance")
 def fit_mixer(
     names: Sequence[str], features: Float32, indptr: Int64, true: npt.NDArray[np.bool_], *, seed: int = 0
 ) -> Mixer:
-    """Fits a `Mixer` to the candidates of held-out rows.
+    """Fits a `Mixer` to the candidates of held-out rows, by L-BFGS.
 
-    Linear, or with `UNITS` hidden units, whichever has the smaller loss on rows that it has not seen (two
-    folds; linear where there are fewer than `FOLDS_ROWS` rows).
+    First a linear one; of each row it picks the `PAIRS` wrong candidates that it scores highest. Where there are at
+    least `ROWS_FOR_UNITS` rows, one with `UNITS` hidden units is then fitted to these, starting from the linear
+    one.
 
     Args:
         names: of the features. features: float32 (pairs, len(names)), finite. indptr: int64 (rows + 1,), which
@@ -91,116 +90,105 @@ def fit_mixer(
 
     Raises: InputError where no row has both a true and a wrong candidate: there is nothing to fit.
     """
-    kept, pairs = _informative(features, indptr, true)
-    if not len(kept) - 1:
+    first = _chosen(np.zeros(len(true), np.float32), indptr, true)
+    if not len(first.indptr) - 1:
         expected = "held-out rows must have true labels among their candidates, and others"
         checks.fail("fit_mixer", expected, f"none of {len(indptr) - 1} has", "hold out more rows")
-    x, y = features[pairs], true[pairs]
-    mean, scale = x.mean(0), np.maximum(x.std(0), 1e-6)
-    z = torch.from_numpy((x - mean) / scale)
-    lists = _Lists(z, torch.from_numpy(kept), torch.from_numpy(y.astype(np.float32)))
-    units = UNITS if len(kept) - 1 >= FOLDS_ROWS and _gains(lists, seed) else 0
-    weights = lists.fit(units, seed)
-    parts = [w.detach().numpy() for w in (weights.linear, weights.hidden, weights.out)]
-    mixer = Mixer(tuple(names), mean, scale, *parts, chance=np.array([1.0, -1.0, 0.0]))
-    chance = _fit_chance(mixer.scores(features), indptr, true)
-    return Mixer(tuple(names), mean, scale, *parts, chance=chance)
+    mean, scale = features.mean(0), np.maximum(features.std(0), 1e-6)
+    z = (features - mean) / scale
+    linear = _Lists(z[first.pairs], first.indptr, true[first.pairs]).fit(_Shape(len(names), 0), seed)
+    hard = _chosen(z @ linear.linear, indptr, true)
+    shape = _Shape(len(names), UNITS if len(hard.indptr) > ROWS_FOR_UNITS else 0)
+    weights = _Lists(z[hard.pairs], hard.indptr, true[hard.pairs]).fit(shape, seed, linear.linear)
+    mixer = Mixer(tuple(names), mean, scale, *weights, chance=np.array([1.0, -1.0, 0.0]))
+    return replace(mixer, chance=_fit_chance(mixer.scores(features), indptr, true))
+
+
+class _Weights(NamedTuple):
+    linear: Float32
+    hidden: Float32
+    out: Float32
 
 
 @dataclass(frozen=True)
-class _Weights:
-    linear: Tensor
-    hidden: Tensor
-    out: Tensor
+class _Shape:
+    """Of the weights, and how they lie in one vector."""
 
-    def score(self, z: Tensor) -> Tensor:
-        y = z @ self.linear
-        if len(self.out):
-            y = y + torch.tanh(torch.addmm(self.hidden[:, -1], z, self.hidden[:, :-1].T)) @ self.out
-        return y
+    features: int
+    units: int
 
-    def all(self) -> list[Tensor]:
-        return [w for w in (self.linear, self.hidden, self.out) if w.numel()]
+    def start(self, seed: int, linear: Float32 | None) -> Float32:
+        rng = np.random.default_rng(seed)
+        width = self.features + 1
+        parts = [
+            np.zeros(self.features) if linear is None else linear,
+            rng.normal(0, width**-0.5, self.units * width),
+            rng.uniform(-0.25, 0.25, self.units),
+        ]
+        return np.concatenate(parts).astype(np.float32)
+
+    def unpack(self, vector: npt.NDArray[Any]) -> _Weights:
+        v = np.asarray(vector, np.float32)
+        hidden = v[self.features : len(v) - self.units].reshape(self.units, self.features + 1)
+        return _Weights(v[: self.features].copy(), hidden.copy(), v[len(v) - self.units :].copy())
 
 
 @dataclass(frozen=True)
 class _Lists:
     """Standardised features of the candidates of some rows; each row has a true one."""
 
-    z: Tensor
-    indptr: Tensor
-    true: Tensor
+    z: Float32
+    indptr: Int64
+    true: npt.NDArray[np.bool_]
 
-    def rows(self, chosen: Tensor) -> _Lists:
-        counts = self.indptr.diff()
-        keep = torch.repeat_interleave(chosen, counts)
-        indptr = torch.cat([torch.zeros(1, dtype=torch.int64), counts[chosen].cumsum(0)])
-        return _Lists(self.z[keep], indptr, self.true[keep])
+    def fit(self, shape: _Shape, seed: int, linear: Float32 | None = None) -> _Weights:
+        with_one = np.concatenate([self.z, np.ones((len(self.z), 1), np.float32)], 1)
+        share = self.true / np.repeat(np.add.reduceat(self.true, self.indptr[:-1]), np.diff(self.indptr))
+        share = (share / (len(self.indptr) - 1)).astype(np.float32)
 
-    def loss(self, weights: _Weights) -> Tensor:
-        """Mean over rows of the mean over its true labels of -log softmax."""
-        counts = self.indptr.diff()
-        row = torch.repeat_interleave(torch.arange(len(counts)), counts)
-        scores = weights.score(self.z)
-        best = torch.segment_reduce(scores.detach(), "max", offsets=self.indptr)
-        sums = torch.zeros(len(counts)).index_add(0, row, torch.exp(scores - best[row]))
-        share = self.true / torch.zeros(len(counts)).index_add(0, row, self.true)[row]
-        return -(share * (scores - best[row] - torch.log(sums)[row])).sum() / len(counts)
+        def loss(vector: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+            w = shape.unpack(vector)
+            active = np.tanh(with_one @ w.hidden.T)
+            value, slope = self._listwise(self.z @ w.linear + active @ w.out, share)
+            back = slope[:, None] * w.out * (1 - active * active)
+            gradient = np.concatenate([slope @ self.z, (back.T @ with_one).ravel(), slope @ active])
+            return value + DECAY * float(vector @ vector), gradient + 2 * DECAY * vector
 
-    def fit(self, units: int, seed: int) -> _Weights:
-        width, generator = self.z.shape[1], torch.Generator().manual_seed(seed)
-        weights = _Weights(
-            torch.zeros(width),
-            torch.randn(units, width + 1, generator=generator) / (width + 1) ** 0.5,
-            torch.zeros(units).uniform_(-0.25, 0.25, generator=generator),
-        )
-        for w in weights.all():
-            w.requires_grad_()
-        optimizer = torch.optim.LBFGS(weights.all(), max_iter=150 if units else 60, line_search_fn="strong_wolfe")
+        start = shape.start(seed, linear)
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 100 if shape.units else 50})
+        return shape.unpack(found.x)
 
-        def closure() -> float:
-            optimizer.zero_grad()
-            loss = self.loss(weights) + DECAY * sum((w.square().sum() for w in weights.all()), torch.zeros(()))
-            loss.backward()
-            return float(loss)
-
-        optimizer.step(closure)
-        return weights
+    def _listwise(self, scores: Float32, share: Float32) -> tuple[float, Float32]:
+        """Mean over rows of the mean over their true labels of -log softmax, and its gradient."""
+        counts, starts = np.diff(self.indptr), self.indptr[:-1]
+        shifted = scores - np.repeat(np.maximum.reduceat(scores, starts), counts)
+        exps = np.exp(shifted)
+        sums = np.add.reduceat(exps, starts)
+        value = -float(share @ (shifted - np.repeat(np.log(sums), counts)))
+        slope: Float32 = exps / np.repeat(sums * len(counts), counts) - share
+        return value, slope
 
 
-@torch.no_grad()
-def _measure(lists: _Lists, weights: _Weights) -> float:
-    return float(lists.loss(weights))
+class _Chosen(NamedTuple):
+    indptr: Int64
+    pairs: Int64
 
 
-def _gains(lists: _Lists, seed: int) -> bool:
-    """Hidden units lower the loss on rows not fitted."""
-    even = torch.arange(len(lists.indptr) - 1) % 2 == 0
-    losses = {0: 0.0, UNITS: 0.0}
-    for fitted, unseen in ((even, ~even), (~even, even)):
-        for units in losses:
-            losses[units] += _measure(lists.rows(unseen), lists.rows(fitted).fit(units, seed))
-    return losses[UNITS] < losses[0]
-
-
-def _informative(features: Float32, indptr: Int64, true: npt.NDArray[np.bool_]) -> tuple[Int64, Int64]:
-    """Rows with true and wrong candidates, cut to `PAIRS` each: their indptr, and which pairs they keep.
-
-    True ones stay; of the others the front ones of each look-up would do, but an even sample keeps the shape of
-    the list: every n-th, from the first on.
-    """
+def _chosen(scores: Float32, indptr: Int64, true: npt.NDArray[np.bool_]) -> _Chosen:
+    """Of the rows with true and wrong candidates: the true ones, the `PAIRS` wrong ones with the highest scores, and
+    as many of the others, lest the fit forget that these are wrong."""
     counts = np.diff(indptr)
     rows = np.repeat(np.arange(len(counts)), counts)
     hits = np.bincount(rows, weights=true, minlength=len(counts))
     useful = (hits > 0) & (hits < counts)
-    wrong = np.cumsum(~true) - 1
-    first = np.zeros(len(counts), np.int64)
-    first[counts > 0] = wrong[indptr[:-1][counts > 0]] + true[indptr[:-1][counts > 0]]
-    step = np.maximum(1, -(-(counts - hits).astype(np.int64) // PAIRS))
-    keep = useful[rows] & (true | ((wrong - first[rows]) % step[rows] == 0))
-    pairs = np.flatnonzero(keep)
+    order = np.lexsort((-scores, ~true, rows))  # of each row the true ones, then the wrong ones from the best on
+    rank = np.arange(len(rows)) - indptr[rows]
+    beyond = rank - (hits + PAIRS)[rows]
+    easy = (counts - hits - PAIRS)[rows]  # of these, an even sample
+    step = np.maximum(1, easy // PAIRS)
+    pairs = order[useful[rows] & ((beyond < 0) | (beyond % step == 0))]
     kept = np.bincount(rows[pairs], minlength=len(counts))[useful]
-    return np.concatenate([[0], np.cumsum(kept)]).astype(np.int64), pairs
+    return _Chosen(np.concatenate([[0], np.cumsum(kept)]).astype(np.int64), pairs)
 
 
 def _log_sum_exp(scores: Float32, indptr: Int64) -> npt.NDArray[np.float64]:
@@ -219,20 +207,14 @@ def _log_sum_exp(scores: Float32, indptr: Int64) -> npt.NDArray[np.float64]:
 def _fit_chance(scores: Float32, indptr: Int64, true: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     """Slope, weight of the row's log sum exp, and offset, by logistic regression; the slope stays positive."""
     per_row = np.repeat(_log_sum_exp(scores, indptr), np.diff(indptr))
-    x = torch.from_numpy(np.stack([scores, per_row, np.ones(len(scores))], 1).astype(np.float64))
-    y = torch.from_numpy(true.astype(np.float64))
-    weights = torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights], max_iter=60, line_search_fn="strong_wolfe")
+    x = np.stack([scores, per_row, np.ones(len(scores))], 1).astype(np.float64)
 
-    def odds() -> Tensor:
-        return x[:, 0] * weights[0].exp() + x[:, 1:] @ weights[1:]
+    def loss(weights: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        odds = x @ weights
+        value = np.logaddexp(0, odds).mean() - odds[true].sum() / len(odds) + 1e-6 * weights @ weights
+        return float(value), x.T @ (expit(odds) - true) / len(odds) + 2e-6 * weights
 
-    def closure() -> float:
-        optimizer.zero_grad()
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(odds(), y) + 1e-6 * weights.square().sum()
-        loss.backward()
-        return float(loss)
-
-    optimizer.step(closure)
-    slope, shift, offset = weights.detach().tolist()
-    return np.array([np.exp(slope), shift, offset])
+    bounds = [(1e-3, None), (None, None), (None, None)]
+    found = minimize(loss, [1.0, -1.0, 0.0], jac=True, method="L-BFGS-B", bounds=bounds)
+    chance: npt.NDArray[np.float64] = np.asarray(found.x, np.float64)
+    return chance
