@@ -9,6 +9,7 @@ from typing import Any
 from hashfold import checks
 from hashfold.data import Statistics
 from hashfold.model import NetworkConfig
+from hashfold.model.wide import FEWEST, LEAST_BUCKETS, MOST
 from hashfold.train.config import TrainConfig
 from hashfold.train.lookups import LookupConfig
 
@@ -18,7 +19,6 @@ LARGE_ROWS, HUGE_ROWS = 20_000, 300_000
 EFFORTS = {"low": 0.5, "normal": 1.0, "high": 1.5}  # times the epochs
 MOST_HELD_OUT = 4_000
 FEWEST_ROWS = 50  # with fewer there is nothing to hold out
-LEAST_BUCKETS, MOST_BUCKETS = 2**18, 2**28
 FEW_STEPS = 1_000  # small data sets are gone through until so many steps are made
 
 
@@ -99,8 +99,8 @@ def _settle_lookups(found: Statistics, network: dict[str, Any], beside: dict[str
     held_out = 0 if found.rows < FEWEST_ROWS else min(MOST_HELD_OUT, found.rows // 10, max(500, found.rows // 20))
     settle(beside, "held_out", held_out, "rows that fit the weights of the three scores")
     weights = network["hidden"] * (found.features + found.labels)
-    buckets = min(MOST_BUCKETS, found.features * found.labels, max(LEAST_BUCKETS, weights))
-    settle(beside, "buckets", max(1, buckets), "cross weights, a byte each: as many as the network has weights")
+    buckets = min(MOST, found.features * found.labels, max(FEWEST, weights))
+    settle(beside, "buckets", max(LEAST_BUCKETS * found.labels_seen, buckets), "cross weights, a byte each: as many as the network has weights")
     beside["seed"] = 0
 
 
