@@ -43,7 +43,12 @@ def combinations(parts: Collection[str]) -> list[tuple[str, ...]]:
 def feature_names(parts: Collection[str]) -> tuple[str, ...]:
     """Of the features of a pair, in the order of their columns."""
     votes = tuple(f"near_{count}_{power:g}" for count, power in CHANNELS)
-    return ("count", *(("deep",) * ("deep" in parts)), *(("wide",) * ("wide" in parts)), *(votes * ("near" in parts)))
+    return (
+        "count",
+        *(("deep",) * ("deep" in parts)),
+        *(("wide",) * ("wide" in parts)),
+        *(votes * ("near" in parts)),
+    )
 
 
 @dataclass

@@ -15,10 +15,11 @@ from hashfold import checks
 from hashfold.index.base import Arrays, state_array
 from hashfold.sparse import Float32, Int64
 
-UNITS = 16
+UNITS = 8
 DECAY = 1e-3  # of the squared weights, on standardised features
+ITERATIONS = 60
 ROWS_FOR_UNITS = 900  # with fewer held-out rows a linear mixture was the better one (bibtex, delicious)
-PAIRS = 64  # wrong candidates of a row that the fit looks at
+PAIRS = 16  # wrong candidates of a row that the fit looks at one by one
 
 
 @dataclass(frozen=True)
@@ -96,10 +97,10 @@ def fit_mixer(
         checks.fail("fit_mixer", expected, f"none of {len(indptr) - 1} has", "hold out more rows")
     mean, scale = features.mean(0), np.maximum(features.std(0), 1e-6)
     z = (features - mean) / scale
-    linear = _Lists(z[first.pairs], first.indptr, true[first.pairs]).fit(_Shape(len(names), 0), seed)
+    linear = _Lists.of(z, true, first).fit(_Shape(len(names), 0), seed)
     hard = _chosen(z @ linear.linear, indptr, true)
     shape = _Shape(len(names), UNITS if len(hard.indptr) > ROWS_FOR_UNITS else 0)
-    weights = _Lists(z[hard.pairs], hard.indptr, true[hard.pairs]).fit(shape, seed, linear.linear)
+    weights = _Lists.of(z, true, hard).fit(shape, seed, linear.linear)
     mixer = Mixer(tuple(names), mean, scale, *weights, chance=np.array([1.0, -1.0, 0.0]))
     return replace(mixer, chance=_fit_chance(mixer.scores(features), indptr, true))
 
@@ -133,6 +134,12 @@ class _Shape:
         return _Weights(v[: self.features].copy(), hidden.copy(), v[len(v) - self.units :].copy())
 
 
+class _Chosen(NamedTuple):
+    indptr: Int64
+    pairs: Int64
+    stands_for: Float32
+
+
 @dataclass(frozen=True)
 class _Lists:
     """Standardised features of the candidates of some rows; each row has a true one."""
@@ -140,6 +147,11 @@ class _Lists:
     z: Float32
     indptr: Int64
     true: npt.NDArray[np.bool_]
+    stands_for: Float32  # so many candidates
+
+    @classmethod
+    def of(cls, z: Float32, true: npt.NDArray[np.bool_], chosen: _Chosen) -> _Lists:
+        return cls(z[chosen.pairs], chosen.indptr, true[chosen.pairs], chosen.stands_for)
 
     def fit(self, shape: _Shape, seed: int, linear: Float32 | None = None) -> _Weights:
         with_one = np.concatenate([self.z, np.ones((len(self.z), 1), np.float32)], 1)
@@ -155,40 +167,39 @@ class _Lists:
             return value + DECAY * float(vector @ vector), gradient + 2 * DECAY * vector
 
         start = shape.start(seed, linear)
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 100 if shape.units else 50})
+        found = minimize(
+            loss, start, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS if shape.units else 50}
+        )
         return shape.unpack(found.x)
 
     def _listwise(self, scores: Float32, share: Float32) -> tuple[float, Float32]:
         """Mean over rows of the mean over their true labels of -log softmax, and its gradient."""
         counts, starts = np.diff(self.indptr), self.indptr[:-1]
         shifted = scores - np.repeat(np.maximum.reduceat(scores, starts), counts)
-        exps = np.exp(shifted)
+        exps = np.exp(shifted) * self.stands_for
         sums = np.add.reduceat(exps, starts)
         value = -float(share @ (shifted - np.repeat(np.log(sums), counts)))
         slope: Float32 = exps / np.repeat(sums * len(counts), counts) - share
         return value, slope
 
 
-class _Chosen(NamedTuple):
-    indptr: Int64
-    pairs: Int64
-
-
 def _chosen(scores: Float32, indptr: Int64, true: npt.NDArray[np.bool_]) -> _Chosen:
     """Of the rows with true and wrong candidates: the true ones, the `PAIRS` wrong ones with the highest scores, and
-    as many of the others, lest the fit forget that these are wrong."""
+    an even sample of about as many others, each of which stands for those left out beside it.
+    """
     counts = np.diff(indptr)
     rows = np.repeat(np.arange(len(counts)), counts)
-    hits = np.bincount(rows, weights=true, minlength=len(counts))
+    hits = np.bincount(rows, weights=true, minlength=len(counts)).astype(np.int64)
     useful = (hits > 0) & (hits < counts)
     order = np.lexsort((-scores, ~true, rows))  # of each row the true ones, then the wrong ones from the best on
-    rank = np.arange(len(rows)) - indptr[rows]
-    beyond = rank - (hits + PAIRS)[rows]
-    easy = (counts - hits - PAIRS)[rows]  # of these, an even sample
+    beyond = np.arange(len(rows)) - (indptr[:-1] + hits + PAIRS)[rows]
+    easy = np.maximum(counts - hits - PAIRS, 0)
     step = np.maximum(1, easy // PAIRS)
-    pairs = order[useful[rows] & ((beyond < 0) | (beyond % step == 0))]
-    kept = np.bincount(rows[pairs], minlength=len(counts))[useful]
-    return _Chosen(np.concatenate([[0], np.cumsum(kept)]).astype(np.int64), pairs)
+    sampled = -(-easy // step)
+    keep = useful[rows] & ((beyond < 0) | (beyond % step[rows] == 0))
+    stands_for = np.where(beyond < 0, 1.0, (easy / np.maximum(sampled, 1))[rows])[keep].astype(np.float32)
+    kept = np.bincount(rows[keep], minlength=len(counts))[useful]
+    return _Chosen(np.concatenate([[0], np.cumsum(kept)]).astype(np.int64), order[keep], stands_for)
 
 
 def _log_sum_exp(scores: Float32, indptr: Int64) -> npt.NDArray[np.float64]:

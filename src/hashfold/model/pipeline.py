@@ -141,7 +141,9 @@ class HashfoldModel:
         boost = None
         if rare:
             boost = (-rare * np.log(self.propensities(self.num_labels))).astype(np.float32)
-        return self.lookups.top_k(self.encode(rows), min(k, self.num_labels), lookup=lookup, parts=parts, boost=boost)
+        return self.lookups.top_k(
+            self.encode(rows), min(k, self.num_labels), lookup=lookup, parts=parts, boost=boost
+        )
 
     def evaluate(
         self, dataset: Dataset, ks: Sequence[int] = (1, 2, 3, 4, 5), *, lookup: bool = False

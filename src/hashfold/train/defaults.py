@@ -100,7 +100,12 @@ def _settle_lookups(found: Statistics, network: dict[str, Any], beside: dict[str
     settle(beside, "held_out", held_out, "rows that fit the weights of the three scores")
     weights = network["hidden"] * (found.features + found.labels)
     buckets = min(MOST, found.features * found.labels, max(FEWEST, weights))
-    settle(beside, "buckets", max(LEAST_BUCKETS * found.labels_seen, buckets), "cross weights, a byte each: as many as the network has weights")
+    settle(
+        beside,
+        "buckets",
+        max(LEAST_BUCKETS * found.labels_seen, buckets),
+        "cross weights, a byte each: as many as the network has weights",
+    )
     beside["seed"] = 0
 
 

@@ -11,8 +11,18 @@ import numpy as np
 from hashfold import checks
 from hashfold.data import Dataset
 from hashfold.metrics import contains
-from hashfold.model import PARTS, Lookups, LookupNetwork, Near, Wide, combinations, feature_names, fit_mixer, key_of
-from hashfold.sparse import Int64, Ragged
+from hashfold.model import (
+    PARTS,
+    LookupNetwork,
+    Lookups,
+    Near,
+    Wide,
+    combinations,
+    feature_names,
+    fit_mixer,
+    key_of,
+)
+from hashfold.sparse import Int32, Int64, Ragged
 
 FEWEST_ROWS = 20  # held-out rows with a true label among their candidates; fewer cannot fit the weights
 _BLOCK_ROWS = 8_192
@@ -66,39 +76,49 @@ def fit_lookups(
     """Neighbours and cross weights of all rows of `train` (weighted), and mixers fitted on those held out.
 
     `network` was trained on the first ids of `split(len(train), config.held_out, config.seed)`. The weights of the
-    scores are fitted with cross weights that have not seen the held-out rows; then these are trained once more, on
-    all rows. A row never counts as its own neighbour.
+    scores are fitted with neighbours and cross weights that have not seen the held-out rows; then these join the
+    neighbours, and the cross weights are trained once more, on all rows. No row counts as its own neighbour.
     """
     kept, held = split(len(train), config.held_out, config.seed)
-    lookups = Lookups(network, counts)
     if not len(held) or config.parts == ("deep",):
-        return lookups
-    if "near" in config.parts:
-        lookups.near = Near(train.num_features, train.num_labels)
-        lookups.near.add(train.x, train.y)
-    if "wide" in config.parts:
-        pairs = _shortlists(lookups, train, config)
-        lookups.wide = _fit_wide(train, pairs, kept, config)
-    _fit_mixers(lookups, train, held, config, say)
+        return Lookups(network, counts)
+    rows = train.take(kept)
+    lookups = Lookups(network, counts, near=_neighbours(rows, config))
+    pairs = _shortlists(lookups, rows, np.arange(len(rows), dtype=np.int32), config)
+    lookups.wide = _fit_wide(rows, pairs, config)
+    _fit_mixers(lookups, train.take(held), config, say)
     if not lookups.mixers:
         return Lookups(network, counts)
+    lookups.near = _neighbours(train, config)
     if lookups.wide is not None:
-        lookups.wide = _fit_wide(train, pairs, np.arange(len(train)), config)
+        others = _shortlists(lookups, train.take(held), held.astype(np.int32), config)
+        everything = train.take(np.concatenate([kept, held]))
+        lookups.wide = _fit_wide(everything, _concatenated([pairs, others]), config)
     return lookups
 
 
-def _shortlists(lookups: Lookups, train: Dataset, config: LookupConfig) -> Ragged:
-    """Each row's own labels, then the best of its neighbours' (the network's, without neighbours) others."""
+def _neighbours(rows: Dataset, config: LookupConfig) -> Near | None:
+    if "near" not in config.parts:
+        return None
+    near = Near(rows.num_features, rows.num_labels)
+    near.add(rows.x, rows.y)
+    return near
+
+
+def _shortlists(lookups: Lookups, examples: Dataset, ids: Int32, config: LookupConfig) -> Ragged:
+    """Each row's own labels, then the best of its neighbours' (the network's, without neighbours) others.
+
+    ids: of these rows among the neighbours. Rows held out must not be neighbours: their labels would be wrong
+    answers wherever they are looked up, and never right ones.
+    """
     parts = []
-    for begin in range(0, len(train), _BLOCK_ROWS):
-        rows = np.arange(begin, min(len(train), begin + _BLOCK_ROWS))
-        x, y = train.x.take(rows), train.y.take(rows)
+    for begin in range(0, len(examples), _BLOCK_ROWS):
+        rows = np.arange(begin, min(len(examples), begin + _BLOCK_ROWS))
+        x, y = examples.x.take(rows), examples.y.take(rows)
         if lookups.near is not None:
-            joined, _ = lookups.near.join(x, y, config.shortlist, rows.astype(np.int32))
-            parts.append(joined)
+            parts.append(lookups.near.join(x, y, config.shortlist, ids[rows])[0])
         else:
-            found = lookups.network.candidates(x, min(config.shortlist, train.num_labels))
-            parts.append(_united(y, found))
+            parts.append(_united(y, lookups.network.candidates(x, min(config.shortlist, examples.num_labels))))
     return _concatenated(parts)
 
 
@@ -112,42 +132,33 @@ def _concatenated(parts: list[Ragged]) -> Ragged:
     return Ragged(np.concatenate([[0], np.cumsum(counts)]), np.concatenate([part.ids for part in parts]))
 
 
-def _fit_wide(train: Dataset, pairs: Ragged, rows: Int64, config: LookupConfig) -> Wide:
+def _fit_wide(rows: Dataset, pairs: Ragged, config: LookupConfig) -> Wide | None:
+    if "wide" not in config.parts:
+        return None
     wide = Wide(
-        train.num_features,
-        train.num_labels,
+        rows.num_features,
+        rows.num_labels,
         budget_buckets=config.buckets,
         epochs=config.wide_epochs,
         lr=config.wide_lr,
         seed=config.seed,
     )
-    chosen = pairs if len(rows) == len(train) else _taken(pairs, rows)
-    rank = np.arange(len(chosen.ids)) - np.repeat(chosen.indptr[:-1], chosen.counts)
-    own = np.repeat(train.y.counts[rows], chosen.counts)
-    wide.fit(train.x.take(rows), chosen, (rank < own).astype(np.float32))
+    rank = np.arange(len(pairs.ids)) - np.repeat(pairs.indptr[:-1], pairs.counts)
+    wide.fit(rows.x, pairs, (rank < np.repeat(rows.y.counts, pairs.counts)).astype(np.float32))
     return wide
 
 
-def _taken(pairs: Ragged, rows: Int64) -> Ragged:
-    counts = pairs.counts[rows]
-    indptr = np.concatenate([[0], np.cumsum(counts)])
-    at = np.repeat(pairs.indptr[rows] - indptr[:-1], counts) + np.arange(indptr[-1])
-    return Ragged(indptr, pairs.ids[at])
-
-
-def _fit_mixers(
-    lookups: Lookups, train: Dataset, held: Int64, config: LookupConfig, say: Callable[[str], None]
-) -> None:
+def _fit_mixers(lookups: Lookups, held: Dataset, config: LookupConfig, say: Callable[[str], None]) -> None:
     """One for all the parts, and one for each of them left out."""
-    x, y = train.x.take(held), train.y.take(held)
     names = feature_names(lookups.parts)
-    exclude = held.astype(np.int32) if lookups.near is not None else None
-    pairs, features = lookups.features(x, exclude=exclude)
-    true = contains(y, pairs)
+    pairs, features = lookups.features(held.x)
+    true = contains(held.y, pairs)
     row = np.repeat(np.arange(len(held)), pairs.counts)
     told = np.unique(row[true]).size
     if told < FEWEST_ROWS or true.all():
-        say(f"the deep path alone: {told} held-out rows with a true candidate are too few to combine it with others")
+        say(
+            f"the deep path alone: {told} held-out rows with a true candidate are too few to combine it with others"
+        )
         return
     for parts in combinations(config.parts):
         wanted = feature_names(parts)

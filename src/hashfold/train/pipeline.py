@@ -54,7 +54,9 @@ def fit_model(
     if dropped.total:
         say(f"left out: {dropped.without_labels} rows without labels, {dropped.without_features} without features")
     facts = statistics(train)
-    network_config, config, beside, reasons = choose(facts, overrides, effort=effort, combine=set(parts) != {"deep"})
+    network_config, config, beside, reasons = choose(
+        facts, overrides, effort=effort, combine=set(parts) != {"deep"}
+    )
     for reason in reasons:
         say(reason)
     input_weighting = TfIdf.fit(train.x, weighting)
