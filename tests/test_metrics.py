@@ -10,8 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hashfold.errors import InputError
-from hashfold.metrics import by_frequency, evaluate, propensities, top_of
-from hashfold.sparse import RaggedIds
+from hashfold.metrics import (
+    are_true,
+    by_frequency,
+    contains,
+    evaluate,
+    expected_calibration_error,
+    propensities,
+    top_of,
+)
+from hashfold.sparse import Ragged, RaggedIds
 
 
 def literal(top: list[list[int]], truth: list[set[int]], p: np.ndarray, k: int) -> dict[str, float]:
@@ -125,3 +133,42 @@ def test_no_rows_and_no_labels():
     m = evaluate([[0]], RaggedIds.from_lists([[]], 3), np.ones(3), ks=(1,))
     assert m["P@1"] == 0.0
     assert math.isnan(m["PSP@1"])
+
+
+def test_calibration_error_by_hand():
+    # bins of .5: (0, .2, .5) say .7 of 3 and have 1 hit; (.6, 1.) say 1.6 of 2 and have 1.
+    p, hits = [0.0, 0.2, 0.5, 0.6, 1.0], [False, True, False, False, True]
+    assert expected_calibration_error(p, hits, bins=2) == pytest.approx((abs(1 - 0.7) + abs(1 - 1.6)) / 5)
+    assert expected_calibration_error(p, hits, bins=1) == pytest.approx(abs(2 - 2.3) / 5)
+    in_rows = expected_calibration_error(np.array(p[:4]).reshape(2, 2), np.array(hits[:4]).reshape(2, 2), bins=2)
+    assert in_rows == pytest.approx((abs(1 - 0.7) + 0.6) / 4)
+
+
+def test_calibration_error_of_what_comes_true_and_of_what_never_does():
+    p = np.repeat([0.25, 0.75], 400)
+    hits = np.concatenate([np.arange(400) < 100, np.arange(400) < 300])
+    assert expected_calibration_error(p, hits) == pytest.approx(0)
+    assert expected_calibration_error(np.ones(3), np.zeros(3, bool)) == 1
+    assert math.isnan(expected_calibration_error([], np.zeros(0, bool)))
+
+
+@pytest.mark.parametrize(
+    ("p", "hits", "words"),
+    [
+        ([0.5, 1.5], [True, False], r"\[0, 1\]"),
+        ([float("nan")], [True], r"\[0, 1\]"),
+        ([0.5], [True, False], "shape"),
+        ([0.5], [1.0], "bool"),
+    ],
+)
+def test_calibration_error_of_no_probabilities(p: list[float], hits: list[bool], words: str):
+    with pytest.raises(InputError, match=words):
+        expected_calibration_error(p, hits)
+
+
+def test_what_is_true_of_rows_and_of_ragged_ids():
+    y = RaggedIds.from_lists([[0, 2], [], [1]], 3)
+    ids = np.array([[2, 1], [0, -1], [1, 7]], np.int32)
+    assert are_true(ids, y).tolist() == [[True, False], [False, False], [True, False]]
+    ragged = Ragged(np.array([0, 2, 3, 5]), np.array([2, 1, 0, 1, 7], np.int32))
+    assert contains(y, ragged).tolist() == [True, False, False, True, False]

@@ -61,7 +61,7 @@ def evaluate(
     Cost: O(rows * max(ks) * log(labels)).
     """
     ids, ks = _checked(top_ids, y, ks)
-    hits = _hits(ids, y).astype(np.float64)
+    hits = are_true(ids, y).astype(np.float64)
     out = {}
     for k in ks:
         out[f"P@{k}"] = _mean(hits[:, :k].sum(1) / k)
@@ -104,7 +104,7 @@ def by_frequency(
     ids, ks = _checked(top_ids, y, ks)
     counts = checks.array("by_frequency", "label_counts", label_counts, np.int64, (y.num_ids,))
     band_of = np.searchsorted(np.asarray(edges), counts, side="right") - 1
-    hits = _hits(ids, y)
+    hits = are_true(ids, y)
     size, bands = len(edges), []
     labels = np.bincount(band_of[band_of >= 0], minlength=size)
     occurrences = np.bincount(band_of[y.ids][band_of[y.ids] >= 0], minlength=size)
@@ -113,6 +113,33 @@ def by_frequency(
         high = edges[i + 1] - 1 if i + 1 < size else None
         bands.append(Band(low, high, int(labels[i]), int(occurrences[i]), {k: int(found[k][i]) for k in ks}))
     return bands
+
+
+def expected_calibration_error(probabilities: npt.ArrayLike, hits: npt.ArrayLike, bins: int = 15) -> float:
+    """sum over bins B of |B| / n * |share of hits in B - mean probability in B|: 0 where probabilities come true.
+
+    Args:
+        probabilities: any shape, in [0, 1]: of each prediction being true.
+        hits: bool, of the same shape: it was.
+        bins: of equal width; bin b holds the probabilities in (b / bins, (b + 1) / bins], the first 0 as well.
+
+    Returns: in [0, 1]; NaN where there is no prediction. Raises InputError: values out of range, other shapes.
+
+    Reference: Guo et al., "On calibration of modern neural networks", ICML 2017.
+    """
+    op, p, hit = "expected_calibration_error", np.asarray(probabilities, np.float64), np.asarray(hits)
+    bins = checks.integer(op, "bins", bins, low=1)
+    if hit.dtype != bool or hit.shape != p.shape:
+        checks.fail(op, f"hits must be bool of the shape of probabilities, {p.shape}", f"{hit.dtype} {hit.shape}")
+    p, hit = p.ravel(), hit.ravel()
+    if not p.size:
+        return float("nan")
+    if not ((p >= 0) & (p <= 1)).all():
+        bad = p[~((p >= 0) & (p <= 1))][0]
+        checks.fail(op, "probabilities must lie in [0, 1]", bad, "give probabilities, not scores")
+    bin_of = np.maximum(np.ceil(p * bins).astype(np.int64) - 1, 0)
+    gaps = np.bincount(bin_of, hit, bins) - np.bincount(bin_of, p, bins)
+    return float(np.abs(gaps).sum() / p.size)
 
 
 def _per_band(band_of: npt.NDArray[np.int64], ids: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
@@ -137,8 +164,9 @@ def _checked(top_ids: npt.ArrayLike, y: RaggedIds, ks: Sequence[int]) -> tuple[n
     return ids, ks
 
 
-def _hits(ids: npt.NDArray[np.int64], y: RaggedIds) -> Bool:
-    """Which predictions are true: bool, like `ids`. A label set is a sorted run of keys row * width + id."""
+def are_true(ids: npt.NDArray[np.int32] | npt.NDArray[np.int64], y: RaggedIds) -> Bool:
+    """Which predictions are true: bool, like `ids` (rows, k); -1 never is."""
+    # A label set is a sorted run of keys row * width + id.
     if not len(y.ids):
         return np.zeros(ids.shape, bool)
     width = np.int64(max(y.num_ids, int(ids.max(initial=0)) + 1))

@@ -48,12 +48,12 @@ def test_loss_follows_the_labels_of_a_row(changes: dict[str, object], loss: str)
 def test_small_data_gets_small_batches() -> None:
     small, usual = choose(replace(TYPICAL, rows=500, labels=50))[1], choose(TYPICAL)[1]
     assert small.batch_size < usual.batch_size
-    assert small.epochs * 500 / small.batch_size > 1000  # steps
+    assert small.epochs * 500 / small.batch_size >= 1000  # steps
     assert choose(replace(TYPICAL, rows=1, labels=1))[1].epochs <= 100
 
 
 def test_overrides_win_and_what_depends_on_them_follows() -> None:
-    network, training, reasons = choose(
+    network, training, _, reasons = choose(
         TYPICAL, {"negatives": 0, "epochs": 3, "label_norm": 12.0, "warmup_fraction": 0.1, "dropout": None}
     )
     assert (network.negatives, network.loss, network.hidden, network.label_norm) == (0, "sigmoid", 512, 12.0)
@@ -68,11 +68,28 @@ def test_buckets_stay_small_however_many_labels(labels: int) -> None:
 
 
 def test_every_choice_has_its_reason() -> None:
-    network, training, reasons = choose(TYPICAL)
+    network, training, beside, reasons = choose(TYPICAL)
     said = {line.split()[0] for line in reasons}
-    assert {"loss", "hidden", "dropout", "negatives", "lr", "epochs", "batch_size"} <= said
+    assert {"loss", "hidden", "dropout", "negatives", "lr", "epochs", "batch_size", "held_out", "buckets"} <= said
     assert f"hidden {network.hidden}:" in " ".join(reasons)
     assert f"epochs {training.epochs}:" in " ".join(reasons)
+    assert f"buckets {beside.buckets}:" in " ".join(reasons)
+
+
+def test_effort_buys_epochs_and_width() -> None:
+    low, normal, high = (choose(TYPICAL, effort=effort) for effort in ("low", "normal", "high"))
+    assert low[1].epochs < normal[1].epochs < high[1].epochs
+    assert low[0].hidden == normal[0].hidden < high[0].hidden
+    with pytest.raises(InputError, match="effort"):
+        choose(TYPICAL, effort="heroic")
+
+
+def test_rows_are_held_out_only_where_there_is_something_to_combine() -> None:
+    assert choose(TYPICAL)[2].held_out == 4_000
+    assert choose(replace(TYPICAL, rows=3_000))[2].held_out == 300
+    assert choose(replace(TYPICAL, rows=40))[2].held_out == 0
+    assert choose(TYPICAL, combine=False)[2].held_out == 0
+    assert choose(TYPICAL, {"held_out": 7, "buckets": 99})[2].buckets == 99
 
 
 @pytest.mark.parametrize("overrides", [{"colour": 1}, {"hidden": 0}, {"epochs": -1}, {"loss": "hinge"}])
