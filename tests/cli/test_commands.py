@@ -18,6 +18,7 @@ from hashfold.data import label_counts, read
 from hashfold.metrics import evaluate, propensities
 from hashfold.model import HashfoldModel
 
+DEEP = ("--without", "near", "--without", "wide")
 METRICS = {f"{name}@{k}" for name in ("P", "nDCG", "R", "PSP") for k in range(1, 6)}
 
 
@@ -111,7 +112,7 @@ def test_predict_more_than_there_is(rows: Trained) -> None:
 
 def test_what_a_lookup_does_not_find_is_not_predicted(rows: Trained, tmp_path: Path) -> None:
     succeed("train", rows.train, "-o", tmp_path / "m", *FEW, "--index", "clustered")
-    answer = succeed_json("predict", tmp_path / "m", rows.valid, "-k", str(LABELS), "--lookup")
+    answer = succeed_json("predict", tmp_path / "m", rows.valid, "-k", str(LABELS), "--lookup", *DEEP)
     assert 1 <= min(map(len, answer["predictions"])) < LABELS
     assert all(isinstance(entry["label"], int) for row in answer["predictions"] for entry in row)
     assert all(np.isfinite(entry["score"]) for row in answer["predictions"] for entry in row)

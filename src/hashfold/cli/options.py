@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from hashfold.model import HashfoldModel
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -39,6 +42,31 @@ look_up = click.option(
     default=False,
     help="Score only the labels that the index finds, or (by default) all of them.",
 )
+
+PARTS = ("deep", "wide", "near")
+
+scoring = _together(
+    click.option(
+        "--without",
+        type=click.Choice(PARTS),
+        multiple=True,
+        help="Leave out a look-up that the model has; repeatable.",
+    ),
+    click.option(
+        "--rare",
+        type=click.FloatRange(min=0),
+        default=0.0,
+        metavar="FLOAT",
+        help="Favour labels seen rarely: add so many times log(1 / propensity) to their scores.",
+    ),
+)
+"""How scores come about; `parts_left` makes of `without` what `HashfoldModel.top_k` takes."""
+
+
+def parts_left(model: HashfoldModel, without: Sequence[str]) -> list[str] | None:
+    """The model's look-ups but those left out; None for all of them."""
+    left = [part for part in model.lookups.parts if part not in without]
+    return left if without else None
 
 
 def given(**options: Any) -> dict[str, Any]:

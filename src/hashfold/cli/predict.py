@@ -24,10 +24,19 @@ _BLOCK_ROWS = 4096
 @click.option("-k", type=click.IntRange(min=1), default=5, show_default=True, help="Labels a row.")
 @options.reading
 @options.look_up
+@options.scoring
 @options.machine
 @common
 def predict(
-    invocation: Invocation, model: str, data: str, k: int, lookup: bool, threads: int | None, **reading: Any
+    invocation: Invocation,
+    model: str,
+    data: str,
+    k: int,
+    lookup: bool,
+    without: tuple[str, ...],
+    rare: float,
+    threads: int | None,
+    **reading: Any,
 ) -> None:
     """Rank labels for DATA with the model folder MODEL; `-` (the default) reads standard input.
 
@@ -40,7 +49,8 @@ def predict(
 
     options.use_threads(threads)
     trained = HashfoldModel.load(model)
-    ranked = _ranked(trained, _rows(trained, data, options.given(**reading)), k, lookup)
+    way = {"lookup": lookup, "parts": options.parts_left(trained, without), "rare": rare}
+    ranked = _ranked(trained, _rows(trained, data, options.given(**reading)), k, way)
     if invocation.json:
         rows = [[{"label": label, "score": score} for label, score in row] for row in ranked]
         show_json({"model": model, "k": k, "lookup": lookup, "rows": len(rows), "predictions": rows})
@@ -72,11 +82,11 @@ def _rows(model: HashfoldModel, data: str, reading: dict[str, Any]) -> Iterator[
 
 
 def _ranked(
-    model: HashfoldModel, blocks: Iterator[Rows], k: int, lookup: bool
+    model: HashfoldModel, blocks: Iterator[Rows], k: int, way: dict[str, Any]
 ) -> Iterator[list[tuple[Any, float]]]:
     """(label, score) of each row, best first, only those that were found."""
     for block in blocks:
-        ids, scores = model.top_k(block, k, lookup=lookup)
+        ids, scores = model.top_k(block, k, **way)
         for row_ids, row_scores in zip(ids.tolist(), scores.tolist(), strict=True):
             yield [
                 (model.targets.label(label_id), score)

@@ -15,11 +15,12 @@ from hashfold import checks
 from hashfold.index import ExactIndex
 from hashfold.index.base import Arrays
 from hashfold.kernels.native import core
+from hashfold.metrics import contains
 from hashfold.model.mixing import Mixer
 from hashfold.model.near import CHANNELS, Near
 from hashfold.model.network import LookupNetwork
 from hashfold.model.wide import Wide
-from hashfold.sparse import CsrBatch, Float32, Int32, Int64, Ragged
+from hashfold.sparse import CsrBatch, Float32, Int32, Int64, Ragged, RaggedIds
 
 PARTS = ("deep", "wide", "near")
 PROPOSALS = 100  # labels that the deep path proposes for a row, and as many the neighbours
@@ -85,11 +86,7 @@ class Lookups:
         exclude: as of `RowIndex.query`, for rows that are among the neighbours themselves.
         """
         parts = self.parts if parts is None else parts
-        proposed = Ragged(np.zeros(len(x) + 1, np.int64), np.zeros(0, np.int32))
-        h = self.network.hidden(x).detach().numpy() if "deep" in parts else None
-        if h is not None:
-            found = self.network.searcher(lookup).query(h, min(proposals, self.network.config.num_labels))
-            proposed = Ragged(found.indptr, found.ids)
+        proposed, h = self._proposed(x, parts, proposals, lookup)
         votes = None
         pairs = proposed
         if "near" in parts and self.near is not None:
@@ -110,7 +107,10 @@ class Lookups:
         known = pairs.ids < self.network.config.num_labels  # others were added after training
         logits = exact.score(h, pairs if known.all() else Ragged(pairs.indptr, np.where(known, pairs.ids, 0)))
         if not known.all():
-            logits[~known] = logits[known].min(initial=0.0)
+            row = np.repeat(np.arange(len(h)), pairs.counts)
+            least = np.zeros(len(h), np.float32)
+            np.minimum.at(least, row[known], logits[known])
+            logits[~known] = least[row[~known]]
         if self.network.config.loss == "sigmoid":
             logarithms: Float32 = -np.logaddexp(np.float32(0), -logits)
             return logarithms
@@ -146,7 +146,7 @@ class Lookups:
         Raises InputError: parts that the model lacks, or that it was not fitted to combine.
         """
         key = key_of(self.parts if parts is None else self._checked(parts))
-        k = min(k, self.network.config.num_labels)
+        k = min(k, len(self.counts))
         ids, scores = np.full((len(x), k), -1, np.int32), np.full((len(x), k), -math.inf, np.float32)
         for begin in range(0, len(x), _BLOCK_ROWS):
             rows = slice(begin, min(len(x), begin + _BLOCK_ROWS))
@@ -158,29 +158,72 @@ class Lookups:
 
     def _odds(self, x: CsrBatch, key: str, proposals: int, lookup: bool) -> tuple[Ragged, Float32]:
         if key == "deep" and key not in self.mixers:
-            found = self.network.candidates(x, proposals, lookup)
+            found = self.network.candidates(x, min(proposals, self.network.config.num_labels), lookup)
             return Ragged(found.indptr, found.ids), found.scores
         mixer = self.mixers[key]
         pairs, features = self.features(x, key.split("+"), proposals=proposals, lookup=lookup)
         return pairs, mixer.log_odds(mixer.scores(features), pairs.indptr)
 
+    @property
+    def choices(self) -> list[str]:
+        """Keys of the parts that can predict: those fitted to be combined, and the deep path alone."""
+        return list(dict.fromkeys([*self.mixers, "deep"]))
+
     def _checked(self, parts: Collection[str]) -> Collection[str]:
-        known = ["deep", *(key for key in self.mixers if key != "deep")]
-        if not set(parts) <= set(PARTS) or key_of(parts) not in known:
-            came = "+".join(parts) or "none"
-            checks.fail("top_k", f"parts must be one of {', '.join(known)}", came, "train with those look-ups")
+        if not set(parts) <= set(PARTS) or key_of(parts) not in self.choices:
+            came, known = "+".join(parts) or "none", ", ".join(self.choices)
+            checks.fail("top_k", f"the look-ups to use must be one of {known}", came, "train with those")
         return parts
 
-    def recall(self, x: CsrBatch, y: Ragged, lookup: bool = False) -> float:
-        """The share of the rows' labels that are among their candidates."""
-        found = total = 0
+    def recall(
+        self, x: CsrBatch, y: RaggedIds, *, lookup: bool = False, parts: Collection[str] | None = None
+    ) -> float:
+        """The share of the rows' labels that are among their candidates; NaN without labels."""
+        proposing = [p for p in (self.parts if parts is None else parts) if p != "wide"]
+        found = 0
         for begin in range(0, len(x), _BLOCK_ROWS):
             rows = np.arange(begin, min(len(x), begin + _BLOCK_ROWS))
-            pairs, _ = self.features(x.take(rows), [p for p in self.parts if p != "wide"], lookup=lookup)
-            for row, at in enumerate(rows.tolist()):
-                found += int(np.isin(y[at], pairs[row]).sum())
-                total += len(y[at])
-        return found / total if total else float("nan")
+            found += int(contains(y.take(rows), self.candidates(x.take(rows), proposing, lookup=lookup)).sum())
+        return found / len(y.ids) if len(y.ids) else float("nan")
+
+    def candidates(
+        self, x: CsrBatch, parts: Collection[str], *, proposals: int = PROPOSALS, lookup: bool = False
+    ) -> Ragged:
+        """The labels that "deep" and "near", where they are among `parts`, propose for each row."""
+        proposed, _ = self._proposed(x, parts, proposals, lookup)
+        if "near" in parts and self.near is not None:
+            return self.near.join(x, proposed, proposals)[0]
+        return proposed
+
+    def _proposed(
+        self, x: CsrBatch, parts: Collection[str], proposals: int, lookup: bool
+    ) -> tuple[Ragged, Float32 | None]:
+        """What the deep path proposes, and the hidden vectors; nothing where it has no part."""
+        if "deep" not in parts:
+            return Ragged(np.zeros(len(x) + 1, np.int64), np.zeros(0, np.int32)), None
+        h = self.network.hidden(x).detach().numpy()
+        found = self.network.searcher(lookup).query(h, min(proposals, self.network.config.num_labels))
+        return Ragged(found.indptr, found.ids), h
+
+    def add(self, x: CsrBatch, y: RaggedIds) -> None:
+        """New training rows (weighted) and their labels, also new ones: found at once, nothing is trained.
+
+        Of a new label the network and the cross weights know nothing: the first gives it the row's least logit,
+        the second its starting bias; the neighbours and its count speak for it. Raises InputError, and nothing is
+        added: a model without neighbours; rows that `Near.add` refuses.
+        """
+        if self.near is None:
+            remedy = "train it with near, on enough rows to hold some out"
+            checks.fail("add", "the model must look up neighbours", f"{'+'.join(self.parts)}", remedy)
+        labels = max(len(self.counts), y.num_ids)
+        self.near.add(x, y)
+        self.near.num_labels = labels
+        if self.wide is not None:
+            nothing = Ragged(np.zeros(1, np.int64), np.zeros(0, np.int32))
+            self.wide.add(x.take([]), nothing, np.zeros(0, np.float32), num_labels=labels)
+        grown = np.zeros(labels, np.int64)
+        grown[: len(self.counts)] = self.counts
+        self.counts = grown + np.bincount(y.ids, minlength=labels)
 
 
 def _fill(pairs: Ragged, scores: Float32, top: Int32, best: Float32) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,9 +23,10 @@ from hashfold.data import (
 from hashfold.data.streams import Source, source_name
 from hashfold.errors import InputError, ModelFolderError
 from hashfold.io import ModelFolder, load_model_folder, save_model_folder
-from hashfold.metrics import evaluate, propensities
-from hashfold.model.lookups import Lookups, load_lookups, lookups_to_state
+from hashfold.metrics import propensities
+from hashfold.model.lookups import Lookups, key_of, load_lookups, lookups_to_state
 from hashfold.model.network import LookupNetwork, NetworkConfig
+from hashfold.model.report import Way, evaluate_model
 from hashfold.model.storage import from_file, to_file
 from hashfold.model.targets import Targets
 from hashfold.sparse import CsrBatch, Float32, Int32, Int64
@@ -34,7 +34,6 @@ from hashfold.sparse import CsrBatch, Float32, Int32, Int64
 _INPUT, _COUNTS, _LOOKUPS = "input.safetensors", "label_counts.safetensors", "lookups.safetensors"
 _IDF, _VECTORIZER = "idf.", "vectorizer."
 
-_SAMPLE_ROWS = 1_000
 _FORMATS = {
     type(None): ("svmlight", "xmc"),
     TextVectorizer: ("csv", "jsonl", "parquet", "tsv"),
@@ -146,30 +145,39 @@ class HashfoldModel:
         )
 
     def evaluate(
-        self, dataset: Dataset, ks: Sequence[int] = (1, 2, 3, 4, 5), *, lookup: bool = False
+        self,
+        dataset: Dataset,
+        ks: Sequence[int] = (1, 2, 3, 4, 5),
+        *,
+        lookup: bool = False,
+        parts: Collection[str] | None = None,
+        rare: float = 0.0,
+        candidates: bool = True,
+        bands: bool = False,
+        contributions: bool = False,
     ) -> dict[str, Any]:
-        """Ranking metrics on rows with known labels, and what predicting cost.
+        """Ranking metrics on rows with known labels, and what predicting cost. lookup, parts, rare: as of `top_k`.
 
         Keys: `P@k`, `nDCG@k`, `R@k`, `PSP@k`, `PSnDCG@k` for each k, shares in [0, 1]; `rows`, `seconds`,
         `ms_per_row` (wall time of predicting, reading excluded), `active_fraction` (share of the labels
         scored).
+        With candidates, `recall@100`: the share of the rows' labels that are among the candidates, which
+        are the 100 labels that the deep path proposes and the 100 that the neighbours do, whoever takes part.
+        Where scores are log-odds and `rare` is 0, `ECE@1` and `ECE@5`: expected calibration error of the
+        probabilities of the first predictions of each row.
+        With bands, `bands`: by the labels' training rows (`low` to `high`), how many `labels` there are,
+        their `occurrences` in the rows, and `R@k`, the share of these among the first k.
+        With contributions, `contributions`: `P@1`, `P@3`, `P@5` with all look-ups ("deep+wide+near"), with each
+        left out in turn, and with the deep path alone.
         """
-        if not len(dataset):
-            checks.fail("evaluate", "there must be rows to predict", "none")
-        start = time.perf_counter()
-        ids, _ = self.top_k(dataset.x, max(ks), lookup=lookup)
-        seconds = time.perf_counter() - start
-        if ids.shape[1] < max(ks):  # fewer labels than the largest k
-            ids = np.pad(ids, ((0, 0), (0, max(ks) - ids.shape[1])), constant_values=-1)
-        scored = evaluate(ids, dataset.y, self.propensities(dataset.num_labels), ks)
-        some = dataset.x.take(np.arange(min(len(dataset), _SAMPLE_ROWS)))
-        return {
-            **scored,
-            "rows": len(dataset),
-            "seconds": seconds,
-            "ms_per_row": 1e3 * seconds / len(dataset),
-            "active_fraction": self.active_fraction(some, max(ks)) if lookup else 1.0,
-        }
+        way = Way(lookup, parts, rare)
+        shown = {"candidates": candidates, "bands": bands, "contributions": contributions}
+        return evaluate_model(self, dataset, ks, way, **shown)
+
+    def gives_log_odds(self, parts: Collection[str] | None = None) -> bool:
+        """Scores of these look-ups (by default all) are log-odds of a label, not a softmax's logits."""
+        key = key_of(self.lookups.parts if parts is None else parts)
+        return key in self.lookups.mixers or self.network.config.loss == "sigmoid"
 
     def active_fraction(self, rows: CsrBatch, k: int = 5) -> float:
         """The share of all labels whose scores a lookup of k labels computes, mean over rows."""

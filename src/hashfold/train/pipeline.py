@@ -91,7 +91,7 @@ def fit_model(
         metrics=result.metrics,
     )
     if valid is not None and lookups.mixers:
-        found = model.evaluate(valid, KS)
+        found = model.evaluate(valid, KS, candidates=False)
         model.metrics = {name: found[name] for name in result.metrics if name in found}
         result = replace(result, metrics=model.metrics)
     return model, result
