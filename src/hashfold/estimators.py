@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from hashfold import checks
 from hashfold.data import Dataset, LabelVocabulary, TextVectorizer, read
-from hashfold.model import HashfoldModel
+from hashfold.model import PARTS, HashfoldModel
 from hashfold.model.targets import Targets
 from hashfold.sparse import CsrBatch, RaggedIds
 from hashfold.train import fit_model, progress
@@ -23,7 +23,7 @@ from hashfold.train import fit_model, progress
 _OP = "HashfoldClassifier"
 _SETTINGS = (
     *("hidden", "loss", "dropout", "negatives", "hard_negatives", "index", "lr"),
-    *("epochs", "batch_size", "patience", "seed", "threads"),
+    *("epochs", "batch_size", "patience", "seed", "threads", "buckets"),
 )
 
 
@@ -38,6 +38,8 @@ class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             looked up for each row as negatives. index: "exact", "clustered" or "lsh". lr: peak rate.
         epochs, batch_size: of training. patience: stop after so many validations without a new best P@1
             (needs `valid`).
+        effort: "low", "normal" or "high": accuracy for training time. parts: the look-ups of the model, "deep" and
+            any of "wide" and "near". buckets: cross weights of "wide", a byte each.
         weighting: of the input: "auto" (tf-idf for sparse counts, else rows scaled to length 1),
             "tfidf", "normalize", "none".
         min_df: words in fewer texts are dropped, where X is texts.
@@ -65,6 +67,9 @@ class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         epochs: int | None = None,
         batch_size: int | None = None,
         patience: int | None = None,
+        effort: str = "normal",
+        parts: Sequence[str] = PARTS,
+        buckets: int | None = None,
         weighting: str = "auto",
         min_df: int = 1,
         seed: int = 0,
@@ -81,6 +86,9 @@ class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.epochs = epochs
         self.batch_size = batch_size
         self.patience = patience
+        self.effort = effort
+        self.parts = parts
+        self.buckets = buckets
         self.weighting = weighting
         self.min_df = min_df
         self.seed = seed
@@ -100,9 +108,27 @@ class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             targets=targets,
             weighting=weighting,
             overrides={name: getattr(self, name) for name in _SETTINGS if getattr(self, name) is not None},
+            parts=self._checked_parts(),
+            effort=self.effort,
             callbacks=[progress()] if self.verbose else [],
         )
         self.history_ = result.history
+        self._set_fitted()
+        return self
+
+    def partial_fit(self, X: Any, y: Any) -> Self:
+        """Adds rows, also with new labels, that are found at once; nothing is trained. Without a model: `fit`.
+
+        X, y in the form that `fit` had, y None where X is a file. See `HashfoldModel.add`.
+        """
+        if not hasattr(self, "model_"):
+            return self.fit(X, y)
+        if isinstance(X, (str, Path)):
+            if y is not None:
+                checks.fail(_OP, "y must be None where X is a file, which holds the labels", type(y).__name__)
+            self.model_.add(self.model_.read(X))
+        else:
+            self.model_.add(self._rows(X), y)
         self._set_fitted()
         return self
 
@@ -110,10 +136,11 @@ class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """The labels of each row, in the form that y had.
 
         Classes: an array (rows,). Lists: of each row the labels more likely than not, at least the best
-        one. A matrix: the same as a sparse matrix of ones. With a softmax loss: the best label.
+        one. A matrix: the same as a sparse matrix of ones. Of a model of the deep path alone with a softmax loss:
+        the best label.
         """
         check_is_fitted(self, "model_")
-        several = self.model_.targets.kind != "classes" and self.model_.network.config.loss == "sigmoid"
+        several = self.model_.targets.kind != "classes" and self.model_.gives_log_odds()
         most = int(self.model_.data.get("max_labels_per_row", 1)) if several else 1
         ids, scores = self.model_.top_k(self._rows(X), max(1, most))
         if self.model_.targets.kind == "classes":
@@ -148,6 +175,14 @@ class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         np.put_along_axis(dense, ids.astype(np.int64), scores, 1)
         return dense
 
+    def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
+        """The probability of each label (rows, labels), dense: for few labels. Columns as `classes_`.
+
+        Where a row has one label, they add up to 1; else each is the chance that the row has the label.
+        """
+        check_is_fitted(self, "model_")
+        return self.model_.probabilities(self._rows(X))
+
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """P@1: the share of rows whose best label is one of theirs. For classes, the accuracy."""
         check_is_fitted(self, "model_")
@@ -168,8 +203,10 @@ class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def load(cls, path: str | Path) -> Self:
         """A fitted classifier from a model folder, also from one that the command line wrote."""
         model = HashfoldModel.load(path)
-        known = cls._get_param_names()
-        self = cls(**{name: value for name, value in model.params.items() if name in known})
+        params = {name: value for name, value in model.params.items() if name in cls._get_param_names()}
+        if "parts" in params:  # a list, as JSON has it
+            params["parts"] = tuple(params["parts"])
+        self = cls(**params)
         self.model_, self.history_ = model, []
         self._set_fitted()
         return self
@@ -178,6 +215,14 @@ class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         names = self.model_.targets.names
         self.classes_ = np.arange(self.model_.num_labels) if names is None else np.asarray(names)
         self.n_features_in_ = self.model_.num_features
+
+    def _checked_parts(self) -> Sequence[str]:
+        for part in self.parts:
+            checks.one_of(_OP, "parts", part, PARTS)
+        if "deep" not in self.parts:
+            remedy = "leave deep out when predicting: model_.top_k(..., parts=...)"
+            checks.fail(_OP, "parts must hold deep, which proposes labels", "+".join(self.parts) or "none", remedy)
+        return self.parts
 
     def _training_data(self, X: Any, y: Any) -> tuple[Dataset, Targets | None]:
         if isinstance(X, (str, Path)):

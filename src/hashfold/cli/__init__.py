@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashfold.cli.add import add
 from hashfold.cli.app import Hashfold
 from hashfold.cli.demo import demo
 from hashfold.cli.doctor import doctor
@@ -11,7 +12,7 @@ from hashfold.cli.train import train
 
 hashfold = Hashfold(
     "hashfold",
-    commands=[train, evaluate, predict, demo, doctor],
+    commands=[train, evaluate, predict, add, demo, doctor],
     help="Train networks whose layers look their neurons up by hashing, and predict with them.",
 )
 

@@ -23,9 +23,26 @@ if TYPE_CHECKING:
 _CHECKPOINT = ".checkpoint"
 _OVERRIDES = {
     *("hidden", "loss", "dropout", "negatives", "hard_negatives", "index", "lr", "storage"),
-    *("epochs", "batch_size", "patience", "max_seconds", "seed", "threads"),
+    *("epochs", "batch_size", "patience", "max_seconds", "seed", "threads", "buckets"),
 }
 
+_combining = (
+    click.option(
+        "--effort",
+        type=click.Choice(["low", "normal", "high"]),
+        default="normal",
+        show_default=True,
+        help="Accuracy for time: low trains half as long, high half as long again, with twice the hidden vector.",
+    ),
+    click.option(
+        "--without",
+        type=click.Choice(options.PARTS),
+        multiple=True,
+        help="Train without wide (weights of a feature for a label) or near (the most similar rows); repeatable. "
+        "The deep path is always trained, and can be left out when predicting.",
+    ),
+    click.option("--buckets", type=int, help="Cross weights of the wide look-up, a byte each."),
+)
 _network = (
     click.option("--hidden", type=int, help="Width of the hidden vector."),
     click.option("--loss", type=click.Choice(["softmax", "sigmoid"]), help="sigmoid: rows have several labels."),
@@ -71,7 +88,7 @@ def _all(*decorators: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="Of the input; auto: tfidf for counts, else rows of length 1.",
 )
-@_all(*_network, *_training)
+@_all(*_combining, *_network, *_training)
 @options.machine
 @click.option("--tensorboard", metavar="FOLDER", help="Write TensorBoard events.")
 @click.option("--quiet", is_flag=True, help="No progress, no chosen settings.")
@@ -122,6 +139,7 @@ class _Job:
         from hashfold.train import Checkpoints, fit_model, remove_checkpoint
 
         options.use_threads(self.chosen["threads"])
+        self._parts()
         check_destination(self.output, overwrite=self.chosen["overwrite"])
         check_destination(self.checkpoint, CHECKPOINT, overwrite=True)
         training, validation = self._read()
@@ -130,6 +148,8 @@ class _Job:
             validation,
             weighting=self.chosen["weighting"],
             overrides=self._overrides(),
+            parts=self._parts(),
+            effort=self.chosen["effort"],
             callbacks=self._callbacks(),
             checkpoints=Checkpoints(self.checkpoint),
             resume=self.chosen["resume"],
@@ -161,6 +181,17 @@ class _Job:
     def _reading(self) -> dict[str, Any]:
         names = ("format", "text_columns", "label_column", "label_separator", "label_key")
         return options.given(**{name: self.chosen[name] for name in names})
+
+    def _parts(self) -> list[str]:
+        from hashfold import checks
+
+        without = self.chosen["without"]
+        if "deep" in without:
+            remedy = "leave deep out when predicting: hashfold predict --without deep"
+            checks.fail(
+                "train", "--without must be wide or near, for the deep path proposes labels", "deep", remedy
+            )
+        return [part for part in options.PARTS if part not in without]
 
     def _overrides(self) -> dict[str, Any]:
         return options.given(**{name: value for name, value in self.chosen.items() if name in _OVERRIDES})

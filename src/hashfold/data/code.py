@@ -62,6 +62,13 @@ class CodeVectorizer:
         contexts = np.stack(rows) if rows else np.zeros((0, self.window), np.int32)
         return self.features([self.known(interner)[contexts]])
 
+    def feature_name(self, feature: int) -> str:
+        """What it counts: a token of the window, one at a place (-1: the nearest), or pairs of tokens."""
+        place, token = divmod(feature, len(self.tokens))
+        if place > self.positions:
+            return f"pairs in bucket {feature - len(self.tokens) * (1 + self.positions)}"
+        return self.tokens[token] + (f" at -{place}" if place else "")
+
     def known(self, interner: Interner) -> Int32:
         """This vectorizer's token of each of the interner's."""
         return np.array([self._index.get(text, 0) for text in interner.texts], np.int32)

@@ -100,6 +100,10 @@ class TextVectorizer:
         """Counts (float32) of the known words, a row for each text."""
         return _csr(*self._count(texts, self._index), self.num_features)
 
+    def feature_name(self, feature: int) -> str:
+        """The word that it counts."""
+        return self.vocabulary[feature]
+
     def words(self, text: str) -> list[str]:
         """The words of one text, in order."""
         if self.nfkd and not text.isascii():

@@ -25,7 +25,7 @@ from hashfold.sparse import CsrBatch, Float32, Int32, Int64, Ragged, RaggedIds
 PARTS = ("deep", "wide", "near")
 PROPOSALS = 100  # labels that the deep path proposes for a row, and as many the neighbours
 _BLOCK_ROWS = 2_048
-_LEAST_VOTE = 0.003  # what a label without votes counts as, before the logarithm
+LEAST_VOTE = 0.003  # what a label without votes counts as, before the logarithm
 
 
 def key_of(parts: Collection[str]) -> str:
@@ -41,9 +41,14 @@ def combinations(parts: Collection[str]) -> list[tuple[str, ...]]:
     return [c for c in dict.fromkeys(able) if c != ("deep",)]
 
 
+def vote_name(count: int, power: float) -> str:
+    """Of the feature with the votes of so many neighbours by that power of their similarity."""
+    return f"near_{count}_{power:g}"
+
+
 def feature_names(parts: Collection[str]) -> tuple[str, ...]:
     """Of the features of a pair, in the order of their columns."""
-    votes = tuple(f"near_{count}_{power:g}" for count, power in CHANNELS)
+    votes = tuple(vote_name(count, power) for count, power in CHANNELS)
     return (
         "count",
         *(("deep",) * ("deep" in parts)),
@@ -97,7 +102,7 @@ class Lookups:
         if "wide" in parts and self.wide is not None:
             columns.append(self.wide.scores(x, pairs)[:, None])
         if votes is not None:
-            columns.append(np.log(votes + np.float32(_LEAST_VOTE)))
+            columns.append(np.log(votes + np.float32(LEAST_VOTE)))
         return pairs, np.concatenate(columns, 1)
 
     def _deep(self, h: Float32, pairs: Ragged, proposed: Ragged) -> Float32:

@@ -13,7 +13,7 @@ from hashfold.index import Candidates, RowIndex, make_row_index
 from hashfold.index.base import Arrays, state_array
 from hashfold.index.rows import packed
 from hashfold.kernels.native import core
-from hashfold.sparse import MAX_IDS, CsrBatch, Float32, Ragged, RaggedIds
+from hashfold.sparse import MAX_IDS, CsrBatch, Float32, Int32, Ragged, RaggedIds
 
 INDEX = "pruned"
 CHANNELS = ((5, 1.0), (20, 1.0), (100, 2.0), (100, 4.0))
@@ -125,6 +125,17 @@ class Near:
         self._labels.join(*voters, proposals.indptr, proposals.ids, k, ids, votes, counts)
         filled = np.arange(width) < counts[:, None]
         return Ragged(np.concatenate([[0], np.cumsum(counts)]), ids[filled]), votes[filled]
+
+    def have(self, rows: Int32, label: int) -> npt.NDArray[np.bool_]:
+        """Which of these rows, ids below len(self), have the label: bool, like `rows`."""
+        n = len(rows)
+        checks.ids_in_range("Near.have", "rows", rows, len(self))
+        ids, votes, counts = np.empty((n, 1), np.int32), np.empty((n, 1, 1), np.float32), np.empty(n, np.int64)
+        each = np.arange(n + 1, dtype=np.int64)  # a query each, whose only voter is the row
+        voters = (each, rows, np.ones((n, 1), np.float32), 0)
+        self._labels.join(*voters, each, np.full(n, label, np.int32), 0, ids, votes, counts)
+        found: npt.NDArray[np.bool_] = votes[:, 0, 0] > 0
+        return found
 
     def config(self) -> dict[str, Any]:
         """JSON-able; `Near(**config)` followed by `load_state` is this one again."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from scipy.special import expit, softmax
 
 from hashfold import checks
 from hashfold.data import (
@@ -16,6 +17,7 @@ from hashfold.data import (
     LabelVocabulary,
     TextVectorizer,
     TfIdf,
+    drop_unusable,
     guess_format,
     read,
     vectorizer_from_state,
@@ -24,12 +26,13 @@ from hashfold.data.streams import Source, source_name
 from hashfold.errors import InputError, ModelFolderError
 from hashfold.io import ModelFolder, load_model_folder, save_model_folder
 from hashfold.metrics import propensities
+from hashfold.model.explain import Explanation, explain
 from hashfold.model.lookups import Lookups, key_of, load_lookups, lookups_to_state
 from hashfold.model.network import LookupNetwork, NetworkConfig
 from hashfold.model.report import Way, evaluate_model
 from hashfold.model.storage import from_file, to_file
 from hashfold.model.targets import Targets
-from hashfold.sparse import CsrBatch, Float32, Int32, Int64
+from hashfold.sparse import CsrBatch, Float32, Int32, Int64, RaggedIds
 
 _INPUT, _COUNTS, _LOOKUPS = "input.safetensors", "label_counts.safetensors", "lookups.safetensors"
 _IDF, _VECTORIZER = "idf.", "vectorizer."
@@ -112,11 +115,12 @@ class HashfoldModel:
 
     def encode(self, rows: Rows) -> CsrBatch:
         """The network's input. Raises InputError: texts without a vectorizer, another number of features."""
-        if not isinstance(rows, CsrBatch):
-            if self.vectorizer is None:
-                checks.fail("predict", "this model takes sparse rows", "texts", "train it on texts")
-            rows = cast(CsrBatch, self.vectorizer.transform(rows))
-        return self.weighting.transform(rows)
+        return self.weighting.transform(rows if isinstance(rows, CsrBatch) else self._counted(rows))
+
+    def _counted(self, texts: Sequence[str]) -> CsrBatch:
+        if self.vectorizer is None:
+            checks.fail("predict", "this model takes sparse rows", "texts", "train it on texts")
+        return cast(CsrBatch, self.vectorizer.transform(texts))
 
     def top_k(
         self,
@@ -174,6 +178,42 @@ class HashfoldModel:
         shown = {"candidates": candidates, "bands": bands, "contributions": contributions}
         return evaluate_model(self, dataset, ks, way, **shown)
 
+    def explain(
+        self,
+        rows: Rows,
+        k: int = 1,
+        *,
+        top: int = 5,
+        parts: Collection[str] | None = None,
+        feature_names: Sequence[str] | None = None,
+    ) -> list[Explanation]:
+        """What spoke for the k best labels of each row: one `Explanation` for each, in the order of the rows.
+
+        Of each look-up the `top` largest contributions: the cross weights of wide; through the deep path, each
+        feature's gradient times its value, and the hidden units; the nearest training rows, and whether they have
+        the label; and what each look-up added to the score. parts: as of `top_k`. feature_names: by id; by
+        default the vectorizer's.
+        """
+        return explain(self, rows, k, top, parts, feature_names)
+
+    def probabilities(self, rows: Rows) -> Float32:
+        """(rows, num_labels), dense: for few labels. 0 for labels that nothing proposes.
+
+        The sigmoid of log-odds; where every row has one label, scaled to sum 1. Of a softmax alone, its
+        probabilities.
+        """
+        ids, scores = self.top_k(rows, self.num_labels)
+        odds = np.full((len(ids), self.num_labels + 1), -np.inf, np.float64)  # the last column takes ids of -1
+        np.put_along_axis(odds, np.where(ids < 0, self.num_labels, ids).astype(np.int64), scores, 1)
+        odds = odds[:, :-1]
+        if not self.gives_log_odds():
+            return softmax(odds, axis=1).astype(np.float32)
+        chances = expit(odds)
+        if self.targets.kind == "classes":
+            total = chances.sum(1, keepdims=True)
+            chances = np.divide(chances, total, out=np.full_like(chances, 1 / self.num_labels), where=total > 0)
+        return chances.astype(np.float32)
+
     def gives_log_odds(self, parts: Collection[str] | None = None) -> bool:
         """Scores of these look-ups (by default all) are log-odds of a label, not a softmax's logits."""
         key = key_of(self.lookups.parts if parts is None else parts)
@@ -189,6 +229,40 @@ class HashfoldModel:
         counts = np.zeros(max(num_labels, self.num_labels), np.int64)
         counts[: self.num_labels] = self.label_counts
         return propensities(counts, self.num_rows)
+
+    def add(self, rows: Dataset | Rows, labels: Any = None) -> int:
+        """New training rows, found by the neighbours at once; nothing is trained again.
+
+        Their labels may be new: the neighbours vote for them, the deep path and the cross weights do not know
+        them. Rows and labels that are far from the new ones are predicted as before, but that counts of labels
+        have grown.
+
+        Args:
+            rows: sparse rows, texts, or a data set (`read`) with its labels in it.
+            labels: in the form that training had, one entry a row; or ids, `RaggedIds`.
+
+        Returns: how many were added: rows without labels or features are left out. Raises InputError, and nothing
+        is added: a model without neighbours, unusable rows or labels.
+        """
+        if isinstance(rows, Dataset):
+            x, (targets, y) = rows.x, self.targets.grown(rows.y, rows.label_names)
+        else:
+            x = rows if isinstance(rows, CsrBatch) else self._counted(rows)
+            learn = self.targets.grown if isinstance(labels, RaggedIds) else self.targets.extend
+            targets, y = learn(labels)
+        if len(x) != len(y):
+            checks.fail("add", f"labels must have an entry for each of the {len(x)} rows", len(y))
+        usable, _ = drop_unusable(Dataset(x, y))
+        if not len(usable):
+            checks.fail("add", "there must be rows with labels and features", f"none of {len(x)}")
+        self.lookups.add(self.encode(usable.x), usable.y)
+        self.targets = targets
+        self.num_rows += len(usable)
+        most = max(int(self.data.get("max_labels_per_row", 1)), int(usable.y.counts.max()))
+        added = int(self.data.get("rows_added", 0)) + len(usable)
+        grown = {"rows": self.num_rows, "rows_added": added, "labels": self.num_labels, "max_labels_per_row": most}
+        self.data = {**self.data, **grown}
+        return len(usable)
 
     def save(self, path: str | Path, *, overwrite: bool = False, storage: str | None = None) -> Path:
         """Writes the model folder, whole or not at all.
@@ -275,6 +349,11 @@ class HashfoldModel:
         for what, got, wanted in (
             ("weighting", self.weighting.num_features, self.num_features),
             ("labels", self.targets.num_labels, self.num_labels),
+            ("neighbours' features", *_same(self.lookups.near, "num_features", self.num_features)),
+            ("neighbours' labels", *_same(self.lookups.near, "num_labels", self.num_labels)),
+            ("cross weights' features", *_same(self.lookups.wide, "num_features", self.num_features)),
+            ("cross weights' labels", *_same(self.lookups.wide, "num_labels", self.num_labels)),
+            ("label counts", max(self.num_labels, self.network.config.num_labels), self.num_labels),
         ):
             if got != wanted:
                 raise ModelFolderError(
@@ -291,3 +370,8 @@ def _arrays(folder: ModelFolder, name: str) -> Mapping[str, Any]:
 
 def _part(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _same(part: Any, name: str, wanted: int) -> tuple[int, int]:
+    """What a part that there may not be has, and what it should have."""
+    return (wanted if part is None else getattr(part, name)), wanted

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NoReturn, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,8 @@ class Targets:
 
     `kind`: "classes", one label a row (a 1-D array); "lists", any number of labels a row; "indicator", a
     matrix (rows, labels) whose nonzero entries say which labels a row has. `names` are the labels by id:
-    numbers or strings, all of one type, ascending; None: an indicator's columns, known by their number.
+    numbers or strings, all of one type, ascending (those added later come behind); None: an indicator's
+    columns, known by their number.
     """
 
     kind: Kind
@@ -55,6 +56,43 @@ class Targets:
         known = dict(self._lookup())
         ids = [[known.setdefault(value, len(known)) for value in row] for row in rows]
         return RaggedIds.from_lists(ids, max(len(known), self.num_labels), op)
+
+    def extend(self, labels: Any, op: str = "add") -> tuple[Targets, RaggedIds]:
+        """Learns labels of the same kind that may be new, and their ids: new ones come behind those known.
+
+        Raises InputError: several labels a row where training had one; another type; negative ids.
+        """
+        if labels is None:
+            checks.fail(op, "labels must be given", "None")
+        kind, rows = _rows(labels, op)
+        if kind == "indicator" or self.kind == "indicator":
+            return self.grown(self.transform(labels, op) if kind == self.kind else _mixed(op, self.kind, kind))
+        if self.names is None:
+            return self.grown(_numbers(rows, op))
+        known = set(self.names)
+        new = list(dict.fromkeys(value for row in rows for value in row if value not in known))
+        _check_one_type(op, [*self.names[:1], *new])
+        return self.grown(self.transform(labels, op), [*self.names, *new])
+
+    def grown(
+        self, y: RaggedIds, names: Sequence[Any] | None = None, op: str = "add"
+    ) -> tuple[Targets, RaggedIds]:
+        """(with the labels of y, y): ids from `num_labels` on are new labels; `names` of all of them, by id."""
+        if self.kind == "classes" and y.counts.max(initial=0) > 1:
+            checks.fail(op, "rows must have one label, as in training", int(y.counts.max()))
+        number = max(self.num_labels, y.num_ids)
+        y = RaggedIds(y.indptr, y.ids, number)
+        if self.names is None:
+            return replace(self, num_labels=number, _ids={}), y
+        if number > len(names or self.names):
+            checks.fail(op, f"there must be {number} label names", len(names or self.names))
+        convert = type(self.names[0]) if self.names else str
+        new = [] if names is None else names[self.num_labels : number]
+        try:
+            added = tuple(convert(name) for name in new)
+        except ValueError as error:
+            checks.fail(op, f"labels must be of type {convert.__name__}, as in training", str(error))
+        return replace(self, num_labels=number, names=(*self.names, *added), _ids={}), y
 
     def label(self, label_id: int) -> Any:
         """The label with this id; None for -1 (no further prediction)."""
@@ -112,6 +150,17 @@ def _rows(labels: Any, op: str) -> tuple[Kind, Any]:
         at = multiple.index(not multiple[0])
         checks.fail(op, "Y must have one label in every row or a list in every row", f"both (row {at})")
     return "classes", [(row,) for row in rows]
+
+
+def _mixed(op: str, known: Kind, came: Kind) -> NoReturn:
+    checks.fail(op, f"labels must be given as in training ({known})", came)
+
+
+def _numbers(rows: Sequence[Sequence[Any]], op: str) -> RaggedIds:
+    """Rows of labels that are their own ids."""
+    if wrong := next((v for row in rows for v in row if type(v) is not int), None):
+        checks.fail(op, "labels must be whole numbers, as in training", repr(wrong))
+    return RaggedIds.from_lists(rows, op=op)
 
 
 def _plain(value: Any) -> Any:
