@@ -145,8 +145,8 @@ class Lookups:
 
         parts: the look-ups to use, by default all that the model has. lookup: the deep path proposes what its
         index finds, instead of scoring every label. boost: float32 (num_labels,), added to the log-odds (for
-        rare labels, say). Rows with fewer candidates end in id -1 with score -inf. With the deep path alone, scores
-        are its logits.
+        rare labels, say). Rows with fewer candidates end in id -1 with score -inf. With the deep path alone,
+        scores are its logits.
 
         Raises InputError: parts that the model lacks, or that it was not fitted to combine.
         """

@@ -1,4 +1,4 @@
-"""How the scores of the three look-ups become one: a small function of a candidate's features, fitted on held-out rows."""
+"""How the scores of the three look-ups become one: a small function of a candidate's features, fitted to rows."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class Mixer:
     def scores(self, features: Float32) -> Float32:
         """(pairs,) of features (pairs, len(names))."""
         z = (features - self.mean) / self.scale
-        y: Float32 = z @ self.linear
+        y = z @ self.linear
         if len(self.out):
-            y += np.tanh(z @ self.hidden[:, :-1].T + self.hidden[:, -1]) @ self.out
-        return y
+            y = y + np.tanh(z @ self.hidden[:, :-1].T + self.hidden[:, -1]) @ self.out
+        return np.asarray(y, np.float32)
 
     def log_odds(self, scores: Float32, indptr: Int64) -> Float32:
         """Of each candidate being true, from the scores of all candidates of its row."""
@@ -80,9 +80,10 @@ def fit_mixer(
 ) -> Mixer:
     """Fits a `Mixer` to the candidates of held-out rows, by L-BFGS.
 
-    First a linear one; of each row it picks the `PAIRS` wrong candidates that it scores highest. Where there are at
-    least `ROWS_FOR_UNITS` rows, one with `UNITS` hidden units is then fitted to these, starting from the linear
-    one.
+    First a linear one; of each row it picks the `PAIRS` wrong candidates that it scores highest. Then the mixer is
+    fitted to these and to a sample of the others, starting from there: with `UNITS` hidden units where there are
+    at least `ROWS_FOR_UNITS` rows, else linear. The candidates left out are made up for by the weight of those
+    sampled, so that the softmax is over all of them.
 
     Args:
         names: of the features. features: float32 (pairs, len(names)), finite. indptr: int64 (rows + 1,), which
@@ -167,12 +168,10 @@ class _Lists:
             return value + DECAY * float(vector @ vector), gradient + 2 * DECAY * vector
 
         start = shape.start(seed, linear)
-        found = minimize(
-            loss, start, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS if shape.units else 50}
-        )
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS})
         return shape.unpack(found.x)
 
-    def _listwise(self, scores: Float32, share: Float32) -> tuple[float, Float32]:
+    def _listwise(self, scores: npt.NDArray[Any], share: Float32) -> tuple[float, Float32]:
         """Mean over rows of the mean over their true labels of -log softmax, and its gradient."""
         counts, starts = np.diff(self.indptr), self.indptr[:-1]
         shifted = scores - np.repeat(np.maximum.reduceat(scores, starts), counts)
@@ -184,8 +183,8 @@ class _Lists:
 
 
 def _chosen(scores: Float32, indptr: Int64, true: npt.NDArray[np.bool_]) -> _Chosen:
-    """Of the rows with true and wrong candidates: the true ones, the `PAIRS` wrong ones with the highest scores, and
-    an even sample of about as many others, each of which stands for those left out beside it.
+    """Of the rows with true and wrong candidates: the true ones, the `PAIRS` wrong ones with the highest scores,
+    and an even sample of about as many others, each of which stands for those left out beside it.
     """
     counts = np.diff(indptr)
     rows = np.repeat(np.arange(len(counts)), counts)

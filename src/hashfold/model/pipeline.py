@@ -53,7 +53,7 @@ class HashfoldModel:
 
     lookups: the network, the neighbours and the cross weights, and how their scores are combined. weighting: of
     the input, fitted on the training rows. vectorizer: turns texts into counts; None for a model of sparse rows.
-    targets: what labels look like. num_rows: training rows. reading: the options with which the training file was read.
+    targets: what labels look like. num_rows: training rows. reading: how the training file was read.
     data, training, metrics: facts for the model card. params: the estimator's arguments, if one made it.
     """
 

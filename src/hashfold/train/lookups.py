@@ -1,4 +1,4 @@
-"""The neighbours, the folded cross weights, and the weights of the three look-ups, after the network is trained."""
+"""The neighbours, the folded cross weights, and how the three look-ups are combined, after the network."""
 
 from __future__ import annotations
 
@@ -156,9 +156,7 @@ def _fit_mixers(lookups: Lookups, held: Dataset, config: LookupConfig, say: Call
     row = np.repeat(np.arange(len(held)), pairs.counts)
     told = np.unique(row[true]).size
     if told < FEWEST_ROWS or true.all():
-        say(
-            f"the deep path alone: {told} held-out rows with a true candidate are too few to combine it with others"
-        )
+        say(f"the deep path alone: {told} held-out rows with a true candidate are too few to combine it")
         return
     for parts in combinations(config.parts):
         wanted = feature_names(parts)

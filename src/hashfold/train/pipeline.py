@@ -91,7 +91,7 @@ def fit_model(
         metrics=result.metrics,
     )
     if valid is not None and lookups.mixers:
-        found = model.evaluate(valid, KS, candidates=False)
-        model.metrics = {name: found[name] for name in result.metrics if name in found}
+        scored = model.evaluate(valid, KS, candidates=False)
+        model.metrics = {name: scored[name] for name in result.metrics if name in scored}
         result = replace(result, metrics=model.metrics)
     return model, result
