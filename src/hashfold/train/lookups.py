@@ -139,6 +139,8 @@ def _fit_wide(rows: Dataset, pairs: Ragged, config: LookupConfig) -> Wide | None
         rows.num_features,
         rows.num_labels,
         budget_buckets=config.buckets,
+        sign=True,
+        initial_sum=1.0,
         epochs=config.wide_epochs,
         lr=config.wide_lr,
         seed=config.seed,
