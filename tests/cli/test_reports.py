@@ -15,7 +15,7 @@ WHOLE = "deep+wide+near"
 def test_each_look_up_is_left_out_in_turn(rows: Trained) -> None:
     answer = succeed_json("eval", rows.model, rows.valid)
     tables = answer["contributions"]
-    assert list(tables) == [WHOLE, "wide+near", "deep+near", "deep+wide", "deep"]
+    assert list(tables) == [WHOLE, "wide+near", "deep+near", "deep+wide", "near", "deep"]
     assert tables[WHOLE] == {f"P@{k}": answer[f"P@{k}"] for k in (1, 3, 5)}
     for left_out in ("deep", "wide", "near"):
         key = "+".join(part for part in WHOLE.split("+") if part != left_out)
@@ -78,7 +78,7 @@ def test_rare_labels_are_favoured(rows: Trained) -> None:
 
 
 def test_combinations_that_there_are_not(rows: Trained) -> None:
-    line = refuse("predict", rows.model, rows.valid, "--without", "deep", "--without", "wide")
+    line = refuse("predict", rows.model, rows.valid, "--without", "deep", "--without", "near")
     assert "wide+near" in line
     assert "none" in refuse("eval", rows.model, rows.valid, *(f"--without={p}" for p in WHOLE.split("+")))
     assert "--without" in refuse("eval", rows.model, rows.valid, "--without", "luck")

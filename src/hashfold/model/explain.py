@@ -195,28 +195,34 @@ class _Terms:
 
     def __init__(self, lookups: Lookups, x: CsrBatch, k: int, parts: Collection[str]) -> None:
         key = key_of(parts)
-        self._counts = lookups.counts
-        self._mixer: Mixer | None = lookups.mixers.get(key)
-        if self._mixer is not None:
+        self._lookups, self._key = lookups, key
+        if key in lookups.mixers:
             self._pairs, self._columns = lookups.features(x, key.split("+"), proposals=max(k, PROPOSALS))
 
     def of(self, row: int, label: int, score: float) -> tuple[Term, ...]:
         """Their amounts add up to the score; none where the deep path is alone."""
-        mixer = self._mixer
-        if mixer is None:
+        if self._key not in self._lookups.mixers:
             return ()
+        mixer, chosen = self._mixer(label)
         at = int(self._pairs.indptr[row]) + int(np.flatnonzero(self._pairs[row] == label)[0])
-        columns = self._columns[at]
+        columns = self._columns[at, chosen]
         terms = []
         for look_up in dict.fromkeys(name.split("_")[0] for name in mixer.names):
             own = np.array([name.split("_")[0] == look_up for name in mixer.names])
             both = np.stack([columns, np.where(own, mixer.mean, columns)]).astype(np.float32)
             with_it, without = mixer.scores(both)
-            value = self._counts[label] if look_up == "count" else columns[own][-1]
+            value = self._lookups.counts[label] if look_up == "count" else columns[own][-1]
             if look_up == "near":
                 value = np.exp(columns[mixer.names.index(vote_name(*CHANNELS[LEADING]))]) - LEAST_VOTE
             terms.append(Term(look_up, float(value), float(mixer.chance[0] * (with_it - without))))
         return (*terms, Term("rest", None, score - sum(term.amount for term in terms)))
+
+    def _mixer(self, label: int) -> tuple[Mixer, list[int]]:
+        """What scored the label, and the columns it looked at."""
+        if label >= self._lookups.network.config.num_labels:
+            return self._lookups.mixer_of_added(self._key)
+        mixer = self._lookups.mixers[self._key]
+        return mixer, list(range(len(mixer.names)))
 
 
 def _filled(ids: Int32) -> tuple[list[int], list[int]]:

@@ -34,10 +34,11 @@ def key_of(parts: Collection[str]) -> str:
 
 
 def combinations(parts: Collection[str]) -> list[tuple[str, ...]]:
-    """All of them, and each left out in turn, where somebody is left to propose labels; largest first."""
+    """All of them, each left out in turn, and near alone; those in which somebody proposes labels."""
     whole = tuple(part for part in PARTS if part in parts)
     without = [tuple(part for part in whole if part != left_out) for left_out in whole]
-    able = [c for c in (whole, *without) if "deep" in c or "near" in c]
+    near = tuple(part for part in whole if part == "near")  # for labels of which only neighbours know
+    able = [c for c in (whole, *without, near) if "deep" in c or "near" in c]
     return [c for c in dict.fromkeys(able) if c != ("deep",)]
 
 
@@ -167,7 +168,22 @@ class Lookups:
             return Ragged(found.indptr, found.ids), found.scores
         mixer = self.mixers[key]
         pairs, features = self.features(x, key.split("+"), proposals=proposals, lookup=lookup)
-        return pairs, mixer.log_odds(mixer.scores(features), pairs.indptr)
+        odds = mixer.log_odds(mixer.scores(features), pairs.indptr)
+        added = pairs.ids >= self.network.config.num_labels
+        if added.any():
+            voted, columns = self.mixer_of_added(key)
+            scores = voted.scores(np.ascontiguousarray(features[:, columns]))
+            odds = np.where(added, voted.log_odds(scores, pairs.indptr), odds)
+        return pairs, odds
+
+    def mixer_of_added(self, key: str) -> tuple[Mixer, list[int]]:
+        """What scores labels added after training, and which features of combination `key` it looks at.
+
+        That of the neighbours alone: the others would take what they never learned for a verdict. (Measured:
+        with the others' least and starting scores instead, new labels are hardly ever among the first five.)
+        """
+        names, mixer = self.mixers[key].names, self.mixers.get("near", self.mixers[key])
+        return mixer, [names.index(name) for name in mixer.names]
 
     @property
     def choices(self) -> list[str]:
@@ -213,9 +229,8 @@ class Lookups:
     def add(self, x: CsrBatch, y: RaggedIds) -> None:
         """New training rows (weighted) and their labels, also new ones: found at once, nothing is trained.
 
-        Of a new label the network and the cross weights know nothing: the first gives it the row's least logit,
-        the second its starting bias; the neighbours and its count speak for it. Raises InputError, and nothing is
-        added: a model without neighbours; rows that `Near.add` refuses.
+        Of a new label the network and the cross weights know nothing: it is scored as by the neighbours alone.
+        Raises InputError, and nothing is added: a model without neighbours; rows that `Near.add` refuses.
         """
         if self.near is None:
             remedy = "train it with near, on enough rows to hold some out"
@@ -225,7 +240,7 @@ class Lookups:
         self.near.num_labels = labels
         if self.wide is not None:
             nothing = Ragged(np.zeros(1, np.int64), np.zeros(0, np.int32))
-            self.wide.add(x.take([]), nothing, np.zeros(0, np.float32), num_labels=labels)
+            self.wide.add(x.take(np.zeros(0, np.int64)), nothing, np.zeros(0, np.float32), num_labels=labels)
         grown = np.zeros(labels, np.int64)
         grown[: len(self.counts)] = self.counts
         self.counts = grown + np.bincount(y.ids, minlength=labels)
