@@ -170,3 +170,95 @@ def test_unusable_rows_to_predict() -> None:
         model.predict(TEXTS)
     with pytest.raises(InputError, match="6 features"):
         model.predict(np.ones((2, 7)))
+
+
+def many(rows: int, seed: int) -> tuple[list[str], list[str]]:
+    """Enough texts to hold some out: each is about its class, some with another class's word beside it."""
+    rng = np.random.default_rng(seed)
+    about = [WORDS[i] for i in rng.integers(0, 4, rows)]
+    beside = [WORDS[i] for i in rng.integers(0, 4, rows)]
+    return [f"{own} {own} {other} x{rng.integers(9)}" for own, other in zip(about, beside, strict=True)], about
+
+
+@pytest.mark.parametrize("parts", [("deep", "wide", "near"), ("deep",)])
+def test_probabilities_of_classes_add_up(parts: tuple[str, ...]) -> None:
+    X, y = many(300, 0)
+    model = HashfoldClassifier(**SMALL, parts=parts).fit(X, y)
+    assert model.model_.lookups.parts == parts
+    chances = model.predict_proba([*X[:50], "unheard of"])
+    assert chances.shape == (51, 4)
+    assert chances.sum(1) == pytest.approx(1, abs=1e-5)
+    assert model.classes_[chances[:50].argmax(1)].tolist() == model.predict(X[:50]).tolist()
+    assert np.isfinite(chances).all()
+
+
+def test_probabilities_of_lists_are_of_each_label() -> None:
+    X, y = many(300, 0)
+    model = HashfoldClassifier(**SMALL, loss="softmax").fit(X, [[label, "all"] for label in y])
+    chances = model.predict_proba(X[:50])
+    assert (chances[:, model.classes_.tolist().index("all")] > 0.9).all()
+    assert (chances.sum(1) > 1.5).all()
+    predicted = model.predict(X[:50])  # although the network's loss is a softmax
+    assert np.mean([sorted(row) == sorted([label, "all"]) for row, label in zip(predicted, y, strict=False)]) > 0.9
+
+
+def test_rows_and_labels_are_added_without_training(tmp_path: Path) -> None:
+    X, y = many(300, 0)
+    model = HashfoldClassifier(**SMALL).fit(X, y)
+    far = many(40, 5)[0]
+    before = model.decision_function(far)
+    X_new = ["x1 x2 x3 x4"] * 3
+    assert model.partial_fit(X_new, ["zoo"] * 3) is model
+    assert model.classes_.tolist() == [*WORDS[:4], "zoo"]
+    assert model.predict(["x1 x2 x3 x4", "apple apple"]).tolist() == ["zoo", "apple"]
+    assert model.predict_proba(X_new).argmax(1).tolist() == [4, 4, 4]
+    assert (model.decision_function(far)[:, :4].argmax(1) == before.argmax(1)).mean() > 0.9
+    model.save(tmp_path / "m")
+    again = HashfoldClassifier.load(tmp_path / "m")
+    assert again.predict(X_new).tolist() == ["zoo"] * 3
+    assert again.get_params() == model.get_params()
+    with pytest.raises(InputError, match="strings"):
+        model.partial_fit(X_new, [1, 2, 3])
+    with pytest.raises(InputError, match="one label"):
+        model.partial_fit(X_new[:1], [["zoo", "apple"]])
+
+
+def test_partial_fit_first_is_fit_and_indicators_grow() -> None:
+    rng = np.random.default_rng(0)
+    y = np.eye(4, dtype=int)[rng.integers(0, 4, 300)]
+    X = np.concatenate([y * 2.0, rng.integers(0, 2, (300, 4))], 1)
+    model = HashfoldClassifier(**SMALL).partial_fit(X, y)
+    model.partial_fit([[0, 0, 0, 0, 9, 1, 0, 0]] * 3, np.array([[0, 0, 0, 0, 1]] * 3))
+    assert model.predict([[0, 0, 0, 0, 9, 1, 0, 0]]).toarray().tolist() == [[0, 0, 0, 0, 1]]
+    assert model.score(X, y) > 0.9
+
+
+def test_too_few_rows_to_hold_any_out() -> None:
+    """10 rows: the deep path alone, which takes no rows without training."""
+    model = HashfoldClassifier(**SMALL).fit(TEXTS[:10], CLASSES[:10])
+    assert model.model_.lookups.parts == ("deep",)
+    assert model.predict_proba(TEXTS[:10]).sum(1) == pytest.approx(1, abs=1e-5)
+    with pytest.raises(InputError, match="neighbours"):
+        model.partial_fit(["a zoo"], ["zoo"])
+
+
+def test_one_class_only() -> None:
+    for rows in (10, 300):
+        X, _ = many(rows, 0)
+        model = HashfoldClassifier(**SMALL).fit(X, ["only"] * rows)
+        assert model.predict(["apple", "unheard of"]).tolist() == ["only", "only"]
+        assert model.predict_proba(["apple", "unheard of"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"effort": "heroic"}, "effort"),
+        ({"parts": ("wide", "near")}, "deep"),
+        ({"parts": ("deep", "luck")}, "parts"),
+        ({"buckets": 0}, "buckets"),
+    ],
+)
+def test_unusable_effort_and_parts(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        HashfoldClassifier(**settings).fit(TEXTS, CLASSES)

@@ -29,6 +29,6 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A model of texts."""
     folder = tmp_path_factory.mktemp("texts")
-    train, valid = write_texts(folder / "train.csv"), write_texts(folder / "valid.csv", 40, seed=1)
+    train, valid = write_texts(folder / "train.csv", 240), write_texts(folder / "valid.csv", 40, seed=1)
     succeed("train", train, "--valid", valid, "-o", folder / "model", *FEW)
     return Trained(folder / "model", train, valid)

@@ -8,14 +8,14 @@ import pytest
 from cli.conftest import FEW, Trained
 from cli.helpers import FEATURES, LABELS, refuse, run, succeed, succeed_json, write_xmc
 
-NEW = f"2 {FEATURES} {LABELS + 1}\n{LABELS} 36:5 37:5 38:5\n2,{LABELS} 36:4 38:6\n"
+NEW = f"4 {FEATURES} {LABELS + 1}\n{LABELS} 36:5 37:5 38:5\n" + f"{LABELS} 36:4 37:5 38:6\n" * 3
 LIKE = f"1 {FEATURES} {LABELS}\n 36:5 37:4 38:6\n"
 
 
 def test_rows_are_added_and_found(rows: Trained, tmp_path: Path) -> None:
     (tmp_path / "new.txt").write_text(NEW)
     answer = succeed_json("add", rows.model, tmp_path / "new.txt", "-o", tmp_path / "grown")
-    assert (answer["rows_added"], answer["labels_added"], answer["rows"]) == (2, 1, 302)
+    assert (answer["rows_added"], answer["labels_added"], answer["rows"]) == (4, 1, 304)
     assert succeed("predict", tmp_path / "grown", "-k", "1", stdin=LIKE).stdout.startswith(f"{LABELS}\t")
     assert not succeed("predict", rows.model, "-k", "1", stdin=LIKE).stdout.startswith(f"{LABELS}\t")
     scored = succeed_json("eval", tmp_path / "grown", tmp_path / "new.txt")
@@ -28,11 +28,11 @@ def test_rows_are_added_in_place_when_asked(rows: Trained, tmp_path: Path) -> No
     model = tmp_path / "model"
     succeed("train", rows.train, "-o", model, *FEW)
     before = (model / "config.json").read_bytes()
-    assert "--overwrite" in refuse("add", model, tmp_path / "new.txt").replace("overwrite=True", "--overwrite")
+    assert "overwriting" in refuse("add", model, tmp_path / "new.txt")
     assert (model / "config.json").read_bytes() == before
-    assert "added 2 rows and 1 new labels" in succeed("add", model, tmp_path / "new.txt", "--overwrite").stdout
-    assert "added 2 rows and 0 new labels" in succeed("add", model, tmp_path / "new.txt", "--overwrite").stdout
-    assert json.loads((model / "config.json").read_text())["data"]["rows_added"] == 4
+    assert "added 4 rows and 1 new labels" in succeed("add", model, tmp_path / "new.txt", "--overwrite").stdout
+    assert "added 4 rows and 0 new labels" in succeed("add", model, tmp_path / "new.txt", "--overwrite").stdout
+    assert json.loads((model / "config.json").read_text())["data"]["rows_added"] == 8
 
 
 def test_rows_with_names_are_added(texts: Trained, tmp_path: Path) -> None:
@@ -134,8 +134,8 @@ def test_one_label_only(tmp_path: Path, rows: Trained) -> None:
 
 def test_labels_never_seen_and_rows_without_features(tmp_path: Path) -> None:
     """Ids 12 to 19 exist and have no rows; some rows of DATA have no feature."""
-    source = write_xmc(tmp_path / "train.txt", 150)
-    source.write_text(source.read_text().replace(f"150 {FEATURES} {LABELS}", f"150 {FEATURES} 20"))
+    source = write_xmc(tmp_path / "train.txt", 300)
+    source.write_text(source.read_text().replace(f"300 {FEATURES} {LABELS}", f"300 {FEATURES} 20"))
     succeed("train", source, "-o", tmp_path / "m", *FEW)
     (tmp_path / "odd.txt").write_text(f"3 {FEATURES} 20\n19 1:1\n3 \n5 15:2 16:1\n")
     answer = succeed_json("eval", tmp_path / "m", tmp_path / "odd.txt")
