@@ -14,6 +14,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+DEEP = ("--without", "wide", "--without", "near")
+"""Options of a model with the deep path alone."""
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -68,14 +70,17 @@ def scratch() -> Iterator[Path]:
         yield Path(folder)
 
 
-def train_and_eval(train: Path, test: Path, *options: object) -> dict[str, Any]:
+def train_and_eval(train: Path, test: Path, *options: object, evaluation: Sequence[str] = ()) -> dict[str, Any]:
     """One model: accuracy on the test rows, seconds and memory of training, milliseconds a row of predicting."""
     with scratch() as folder:
         trained = hashfold("train", train, "-o", folder / "model", "--quiet", *options)
-        scored = hashfold("eval", folder / "model", test)
+        scored = hashfold("eval", folder / "model", test, *evaluation)
+        folder_bytes = sum(file.stat().st_size for file in (folder / "model").iterdir())
     figures = {key: scored[key] for key in ("P@1", "P@3", "P@5", "nDCG@5", "PSP@1", "PSP@5", "ms_per_row")}
+    figures |= {key: scored[key] for key in ("recall@100", "ECE@1", "contributions") if key in scored}
     return figures | {
-        "train_seconds": trained["train_seconds"],
+        "train_seconds": trained["settings"]["training"]["seconds"],
+        "folder_mb": folder_bytes / 1e6,
         "seconds": trained["seconds"],
         "peak_memory_gb": trained["peak_memory_bytes"] / 1e9,
         "settings": trained["settings"],

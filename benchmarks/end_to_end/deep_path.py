@@ -1,11 +1,11 @@
-"""The deep path through the command line, with no options but the files: accuracy, seconds, memory.
+"""The deep path through the command line, alone, with no options but the files: accuracy, seconds, memory.
 
 HASHFOLD_DATA: folder of the data sets; BENCH_SETS, BENCH_SEEDS: which, how often.
 """
 
 from __future__ import annotations
 
-from benchmarks.common import chosen, data_folder, medians, seeds, table, train_and_eval, write
+from benchmarks.common import DEEP, chosen, data_folder, medians, seeds, table, train_and_eval, write
 
 SETS = ("citeulike-t", "eurlex57k", "acl-authors")
 
@@ -16,7 +16,13 @@ def main() -> None:
     for name in chosen(SETS):
         runs = [
             train_and_eval(
-                folder / name / "train.txt.xz", folder / name / "test.txt.xz", "--seed", seed, "--threads", 2
+                folder / name / "train.txt.xz",
+                folder / name / "test.txt.xz",
+                *DEEP,
+                "--seed",
+                seed,
+                "--threads",
+                2,
             )
             for seed in seeds()
         ]

@@ -6,7 +6,7 @@ each row's hidden vector. HASHFOLD_DATA: folder of the data sets; BENCH_SETS, BE
 
 from __future__ import annotations
 
-from benchmarks.common import chosen, data_folder, medians, seeds, table, train_and_eval, write
+from benchmarks.common import DEEP, chosen, data_folder, medians, seeds, table, train_and_eval, write
 
 RECIPES = {
     "citeulike-t": ("--loss", "sigmoid", "--hidden", 256, "--dropout", 0.3, "--epochs", 12),
@@ -30,7 +30,7 @@ def main() -> None:
     for name in chosen(tuple(RECIPES)):
         train, test = folder / name / "train.txt.xz", folder / name / "test.txt.xz"
         for way, options in ways(name).items():
-            fixed = (*RECIPES[name], *options, "--threads", 2)
+            fixed = (*DEEP, *RECIPES[name], *options, "--threads", 2)
             runs = [train_and_eval(train, test, *fixed, "--seed", seed) for seed in seeds()]
             middle = medians(runs)
             result[f"{name}: {way}"] = {"runs": runs, "median": middle}

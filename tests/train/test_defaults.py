@@ -27,9 +27,18 @@ TYPICAL = Statistics(
 
 
 def test_many_labels_are_sampled_and_few_computed() -> None:
-    sampled, computed = choose(TYPICAL)[0], choose(replace(TYPICAL, labels=4000))[0]
+    sampled, computed = choose(TYPICAL, combine=False)[0], choose(replace(TYPICAL, labels=4000))[0]
     assert (sampled.negatives, sampled.hard_negatives > 0) == (4096, True)
     assert (computed.negatives, computed.hard_negatives) == (0, 0)
+
+
+def test_a_network_among_three_look_ups_is_smaller_and_trained_shorter() -> None:
+    alone, combined = choose(TYPICAL, combine=False), choose(TYPICAL)
+    assert combined[0].hidden < alone[0].hidden
+    assert combined[0].negatives < alone[0].negatives
+    assert combined[0].hard_negatives == 0  # the cross weights have them
+    assert combined[1].epochs < alone[1].epochs
+    assert (combined[2].held_out > 0, alone[2].held_out) == (True, 0)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +65,7 @@ def test_overrides_win_and_what_depends_on_them_follows() -> None:
     network, training, _, reasons = choose(
         TYPICAL, {"negatives": 0, "epochs": 3, "label_norm": 12.0, "warmup_fraction": 0.1, "dropout": None}
     )
-    assert (network.negatives, network.loss, network.hidden, network.label_norm) == (0, "sigmoid", 512, 12.0)
+    assert (network.negatives, network.loss, network.hidden, network.label_norm) == (0, "sigmoid", 384, 12.0)
     assert (training.epochs, training.warmup_fraction) == (3, 0.1)
     assert "epochs 3: as asked" in reasons
 

@@ -19,6 +19,7 @@ UNITS = 8
 DECAY = 1e-3  # of the squared weights, on standardised features
 ITERATIONS = 60
 ROWS_FOR_UNITS = 900  # with fewer held-out rows a linear mixture was the better one (bibtex, delicious)
+FRONT = 5  # candidates of a row on which probabilities are calibrated
 PAIRS = 16  # wrong candidates of a row that the fit looks at one by one
 
 
@@ -215,14 +216,22 @@ def _log_sum_exp(scores: Float32, indptr: Int64) -> npt.NDArray[np.float64]:
 
 
 def _fit_chance(scores: Float32, indptr: Int64, true: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """Slope, weight of the row's log sum exp, and offset, by logistic regression; the slope stays positive."""
-    per_row = np.repeat(_log_sum_exp(scores, indptr), np.diff(indptr))
-    x = np.stack([scores, per_row, np.ones(len(scores))], 1).astype(np.float64)
+    """Slope, weight of the row's log sum exp, and offset, by logistic regression; the slope stays positive.
+
+    On the `FRONT` best candidates of each row: those that are shown. The many others, nearly all wrong, would
+    outvote them.
+    """
+    counts = np.diff(indptr)
+    rows = np.repeat(np.arange(len(counts)), counts)
+    order = np.lexsort((-scores, rows))
+    front = order[np.arange(len(rows)) - indptr[rows] < FRONT]
+    x = np.stack([scores[front], _log_sum_exp(scores, indptr)[rows[front]], np.ones(len(front))], 1)
+    x, y = x.astype(np.float64), true[front]
 
     def loss(weights: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         odds = x @ weights
-        value = np.logaddexp(0, odds).mean() - odds[true].sum() / len(odds) + 1e-6 * weights @ weights
-        return float(value), x.T @ (expit(odds) - true) / len(odds) + 2e-6 * weights
+        value = np.logaddexp(0, odds).mean() - odds[y].sum() / len(odds) + 1e-6 * weights @ weights
+        return float(value), x.T @ (expit(odds) - y) / len(odds) + 2e-6 * weights
 
     bounds = [(1e-3, None), (None, None), (None, None)]
     found = minimize(loss, [1.0, -1.0, 0.0], jac=True, method="L-BFGS-B", bounds=bounds)

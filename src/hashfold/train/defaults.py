@@ -54,8 +54,8 @@ def choose(
 
     beside: dict[str, Any] = {}
     checks.one_of("settings", "effort", effort, EFFORTS)
-    _settle_network(found, network, settle, effort)
-    _settle_training(found, network, training, settle, effort)
+    _settle_network(found, network, settle, effort, combine)
+    _settle_training(found, network, training, settle, effort, combine)
     if combine:
         _settle_lookups(found, network, beside, settle)
     else:
@@ -69,13 +69,15 @@ def hashes_per_table(labels: int) -> int:
     return max(4, (labels // 32).bit_length() - 1)
 
 
-def _settle_network(found: Statistics, network: dict[str, Any], settle: Any, effort: str) -> None:
+def _settle_network(found: Statistics, network: dict[str, Any], settle: Any, effort: str, combine: bool) -> None:
     few, rows = found.labels <= DENSE_LABELS, found.rows
     reason = f"{found.labels} labels, all computed" if few else f"{found.labels} labels; uniform ones a batch"
-    negatives = settle(network, "negatives", 0 if few else 4096, reason)
+    negatives = settle(network, "negatives", 0 if few else 1024 if combine else 4096, reason)
     dense = negatives == 0 or negatives >= found.labels
     reason = "no look-up where all labels are computed" if dense else "labels looked up for each row"
-    hard = settle(network, "hard_negatives", 0 if dense else 8, reason)
+    if combine and not dense:
+        reason = "the cross weights learn from hard negatives"
+    hard = settle(network, "hard_negatives", 0 if dense or combine else 8, reason)
     if settle(network, "index", "lsh" if hard else "clustered", "of the output layer") == "lsh":
         bits = hashes_per_table(found.labels)
         tables = {"num_tables": 16, "hashes_per_table": bits}
@@ -84,7 +86,8 @@ def _settle_network(found: Statistics, network: dict[str, Any], settle: Any, eff
     many = dense or found.labels_per_row >= MANY_LABELS_A_ROW
     reason = "one label a row" if single else f"{found.labels_per_row:.1f} labels a row"
     settle(network, "loss", "sigmoid" if many and not single else "softmax", reason)
-    width = 128 if rows < FEW_STEPS else 512 if dense and rows >= LARGE_ROWS else 256
+    wide, narrow = (384, 192) if combine else (512, 256)
+    width = 128 if rows < FEW_STEPS else wide if dense and rows >= LARGE_ROWS else 256 if dense else narrow
     width *= 2 if effort == "high" else 1
     settle(network, "hidden", width, f"{rows} rows, {found.labels} labels")
     dropout = 0.1 if rows < FEW_STEPS else 0.5 if dense else 0.3
@@ -110,13 +113,20 @@ def _settle_lookups(found: Statistics, network: dict[str, Any], beside: dict[str
 
 
 def _settle_training(
-    found: Statistics, network: dict[str, Any], training: dict[str, Any], settle: Any, effort: str
+    found: Statistics,
+    network: dict[str, Any],
+    training: dict[str, Any],
+    settle: Any,
+    effort: str,
+    combine: bool,
 ) -> None:
     rows = found.rows
     batch = 256 if rows >= LARGE_ROWS else max(8, min(64, rows // 16))
     batch = settle(training, "batch_size", batch, f"{rows} rows")
     enough = -(-FEW_STEPS * batch // rows) if rows else 1  # epochs for FEW_STEPS steps
     usual = 6 if rows >= HUGE_ROWS else 9 if network["negatives"] == 0 else 12
+    if combine and rows >= LARGE_ROWS:  # the other look-ups carry what a longer run would add
+        usual, enough = 3 if rows >= HUGE_ROWS else 6, 1
     epochs = max(1, round(EFFORTS[effort] * min(100, max(usual, enough))))
     settle(training, "epochs", epochs, f"{rows} rows, {effort} effort")
     settle(training, "seed", 0, "the same seed gives the same model")

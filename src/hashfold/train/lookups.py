@@ -41,8 +41,8 @@ class LookupConfig:
     held_out: int = 1_000
     shortlist: int = 60
     buckets: int = 2**24
-    wide_epochs: int = 4
-    wide_lr: float = 0.1
+    wide_epochs: int = 3
+    wide_lr: float = 0.4
     seed: int = 0
 
     def __post_init__(self) -> None:
