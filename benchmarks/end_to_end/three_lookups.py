@@ -2,7 +2,7 @@
 
 Each look-up is also left out in turn. HASHFOLD_DATA: folder of the data sets; BENCH_SETS, BENCH_SEEDS.
 BENCH_OMIKUJI: a Python that can import omikuji; its Parabel and Bonsai then run in between, on the same threads
-and the same tf-idf rows (once each).
+and the same tf-idf rows (once each; BENCH_PEERS: which).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def peers(train: Path, test: Path) -> dict[str, dict[str, Any]]:
             labels = {"label_indptr": part.y.indptr, "labels": part.y.ids}
             np.savez(folder / f"{name}.npz", shape=[x.num_cols, part.y.num_ids], **arrays, **labels)
         script = Path(__file__).parents[1] / "peers" / "omikuji_trees.py"
-        for kind in ("parabel", "bonsai"):
+        for kind in os.environ.get("BENCH_PEERS", "parabel,bonsai").split(","):
             done = subprocess.run([python, script, folder, kind], capture_output=True, text=True)
             if done.returncode:
                 sys.exit(f"omikuji {kind}: exit code {done.returncode}\n{done.stderr[-2000:]}")
