@@ -14,18 +14,8 @@ def main() -> None:
     folder, result = data_folder(), {}
     rows = []
     for name in chosen(SETS):
-        runs = [
-            train_and_eval(
-                folder / name / "train.txt.xz",
-                folder / name / "test.txt.xz",
-                *DEEP,
-                "--seed",
-                seed,
-                "--threads",
-                2,
-            )
-            for seed in seeds()
-        ]
+        train, test = folder / name / "train.txt.xz", folder / name / "test.txt.xz"
+        runs = [train_and_eval(train, test, *DEEP, "--seed", seed, "--threads", 2) for seed in seeds()]
         middle = medians(runs)
         result[name] = {"runs": runs, "median": middle}
         keys = ("P@1", "P@3", "P@5", "train_seconds", "seconds", "peak_memory_gb", "ms_per_row")

@@ -6,6 +6,7 @@ Arguments: the folder with train.npz and test.npz, and "parabel" or "bonsai". Pr
 import json
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ THREADS = 2
 
 
 def lists(indptr, *columns):
-    for start, end in zip(indptr[:-1], indptr[1:], strict=True):
+    for start, end in pairwise(indptr):
         yield tuple(column[start:end].tolist() for column in columns)
 
 
