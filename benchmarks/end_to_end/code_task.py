@@ -22,7 +22,7 @@ def measure(seed: int) -> dict[str, Any]:
     examples = int(os.environ.get("BENCH_EXAMPLES", "500000"))
     task = python_source(installed=True, max_examples=examples, seed=seed)
     overrides = {"seed": seed, "epochs": int(os.environ.get("BENCH_EPOCHS", "3"))}
-    model, trained = fit_model(task.train, overrides=overrides)
+    model, trained = fit_model(task.train, overrides=overrides, parts=("deep",))
     rows = np.random.default_rng(seed).permutation(len(task.test))[:20_000]
     some = task.test.take(np.sort(rows))
     figures: dict[str, Any] = {}

@@ -41,7 +41,8 @@ class Tallies {
         ids_.clear();
         sums_.clear();
         for (int64_t j = voters.indptr[query]; j < voters.indptr[query + 1]; ++j)
-            labels.each(voters.rows[j], [&](int32_t label) { add(label, ballots_.weights + j * ballots_.channels); });
+            labels.each(voters.rows[j],
+                        [&](int32_t label) { add(label, ballots_.weights + j * ballots_.channels); });
     }
 
     // The places of the k labels with the largest sums above 0 in the leading channel, best first.
@@ -61,8 +62,10 @@ class Tallies {
     int32_t place(int32_t label) const { return places_.find(label); }
 
     void copy(int32_t place, float* sums) const {
-        if (place < 0) std::fill_n(sums, ballots_.channels, 0.0f);
-        else std::copy_n(sums_.begin() + place * ballots_.channels, ballots_.channels, sums);
+        if (place < 0)
+            std::fill_n(sums, ballots_.channels, 0.0f);
+        else
+            std::copy_n(sums_.begin() + place * ballots_.channels, ballots_.channels, sums);
     }
 
   private:

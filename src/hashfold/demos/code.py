@@ -74,7 +74,7 @@ def run(
     task = python_source(roots, max_examples=recipe.max_examples, seed=seed)
     say(f"{task.files:,} files, {len(task.train):,} examples, {task.train.num_labels:,} names to choose from")
     overrides = {"epochs": recipe.epochs, "seed": seed, **recipe.overrides}
-    model, trained = fit_model(task.train, overrides=overrides, callbacks=callbacks, say=say)
+    model, trained = fit_model(task.train, overrides=overrides, parts=("deep",), callbacks=callbacks, say=say)
     some = _some(task.test, 5_000, seed)
     exact, lookup = measure(model, some, lookup=False), measure(model, some, lookup=True)
     return {
