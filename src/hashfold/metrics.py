@@ -166,15 +166,8 @@ def _checked(top_ids: npt.ArrayLike, y: RaggedIds, ks: Sequence[int]) -> tuple[n
 
 def are_true(ids: npt.NDArray[np.int32] | npt.NDArray[np.int64], y: RaggedIds) -> Bool:
     """Which predictions are true: bool, like `ids` (rows, k); -1 never is."""
-    # A label set is a sorted run of keys row * width + id.
-    if not len(y.ids):
-        return np.zeros(ids.shape, bool)
-    width = np.int64(max(y.num_ids, int(ids.max(initial=0)) + 1))
-    rows = np.repeat(np.arange(len(y), dtype=np.int64), y.counts)
-    keys = rows * width + y.ids
-    wanted = np.arange(len(y), dtype=np.int64)[:, None] * width + ids
-    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    found: Bool = (keys[at] == wanted) & (ids >= 0)
+    predicted = Ragged(np.arange(len(ids) + 1, dtype=np.int64) * ids.shape[1], ids.reshape(-1).astype(np.int32))
+    found: Bool = contains(y, predicted).reshape(ids.shape) & (ids >= 0)
     return found
 
 
@@ -242,6 +235,7 @@ def _inverse(propensities: npt.ArrayLike, y: RaggedIds) -> Float64:
 
 def contains(y: RaggedIds, ids: Ragged) -> Bool:
     """Which of each row's `ids` are among its labels y: bool, like ids.ids."""
+    # A label set is a sorted run of keys row * width + id.
     if not len(y.ids):
         return np.zeros(len(ids.ids), bool)
     width = np.int64(max(y.num_ids, int(ids.ids.max(initial=0)) + 1))
