@@ -101,6 +101,11 @@ def test_split_is_a_partition() -> None:
     assert (np.sort(np.concatenate([kept, held])) == np.arange(50)).all()
 
 
+def test_all_rows_held_out_are_refused() -> None:
+    with pytest.raises(InputError, match="held_out"):
+        split(50, 50, seed=1)
+
+
 def test_values_below_zero_go_without_neighbours(examples) -> None:
     train, _ = examples
     assert "near" in without_negatives(LookupConfig(), train).parts

@@ -61,7 +61,11 @@ class LookupConfig:
 
 
 def split(rows: int, held_out: int, seed: int) -> tuple[Int64, Int64]:
-    """Row ids for the network's training, and those held out; both ascend."""
+    """Row ids for the network's training, and those held out; both ascend.
+
+    Raises InputError where none would be left to train on.
+    """
+    checks.integer("train", "held_out", held_out, low=0, high=rows - 1)
     order = np.random.default_rng((seed, 11)).permutation(rows)
     return np.sort(order[held_out:]), np.sort(order[:held_out])
 
@@ -165,7 +169,8 @@ def _fit_mixers(lookups: Lookups, held: Dataset, config: LookupConfig, say: Call
         columns = [names.index(name) for name in wanted]
         mixer = fit_mixer(wanted, np.ascontiguousarray(features[:, columns]), pairs.indptr, true, seed=config.seed)
         lookups.mixers[key_of(parts)] = mixer
-    say(f"combined on {len(held)} held-out rows: {'with' if len(mixer.out) else 'without'} hidden units")
+    units = len(lookups.mixers[key_of(config.parts)].out)
+    say(f"combined on {len(held)} held-out rows, with {units} hidden units")
 
 
 def without_negatives(config: LookupConfig, train: Dataset) -> LookupConfig:
