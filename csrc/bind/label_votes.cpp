@@ -24,21 +24,9 @@ void check_voters(const LabelVotes& votes, const Indptr& indptr, const Ids& rows
         "a row is out of range");
 }
 
-void vote(const LabelVotes& votes, Indptr indptr, Ids rows, Array1<const float> weights, Array2<int32_t> ids,
-          Array2<float> scores, Array1<int64_t> counts, Array1<int64_t> found) {
-    check_voters(votes, indptr, rows);
-    const int64_t queries = length(indptr) - 1;
-    require(length(rows) == length(weights), "rows and weights disagree");
-    require(static_cast<int64_t>(ids.shape(0)) == queries && ids.shape(0) == scores.shape(0) &&
-                ids.shape(1) == scores.shape(1) && length(counts) == queries && length(found) == queries,
-            "shapes of ids, scores, counts and found");
-    votes.vote({indptr.data(), rows.data(), weights.data(), queries},
-               {static_cast<int64_t>(ids.shape(1)), ids.data(), scores.data(), counts.data(), found.data()});
-}
-
 void join(const LabelVotes& votes, Indptr indptr, Ids rows, Array2<const float> weights, int64_t leading,
           Indptr proposed_indptr, Ids proposed, int64_t k, Array2<int32_t> ids, Array3<float> sums,
-          Array1<int64_t> counts) {
+          Array1<int64_t> counts, Array1<int64_t> found) {
     check_voters(votes, indptr, rows);
     const int64_t queries = length(indptr) - 1, channels = static_cast<int64_t>(weights.shape(1));
     const int64_t width = static_cast<int64_t>(ids.shape(1));
@@ -49,11 +37,12 @@ void join(const LabelVotes& votes, Indptr indptr, Ids rows, Array2<const float> 
     for (int64_t i = 0; i < queries; ++i)
         require(proposed_indptr.data()[i + 1] - proposed_indptr.data()[i] + k <= width, "ids are too narrow");
     require(static_cast<int64_t>(ids.shape(0)) == queries && length(counts) == queries &&
-                static_cast<int64_t>(sums.shape(0)) == queries && static_cast<int64_t>(sums.shape(1)) == width &&
-                static_cast<int64_t>(sums.shape(2)) == channels,
+                length(found) == queries && static_cast<int64_t>(sums.shape(0)) == queries &&
+                static_cast<int64_t>(sums.shape(1)) == width && static_cast<int64_t>(sums.shape(2)) == channels,
             "shapes of ids, sums and counts");
-    votes.join({indptr.data(), rows.data(), nullptr, queries}, {weights.data(), channels, leading},
-               {proposed_indptr.data(), proposed.data()}, k, {width, ids.data(), sums.data(), counts.data()});
+    votes.join({indptr.data(), rows.data(), queries}, {weights.data(), channels, leading},
+               {proposed_indptr.data(), proposed.data()}, k,
+               {width, ids.data(), sums.data(), counts.data(), found.data()});
 }
 
 bool load(LabelVotes& votes, Array1<const uint8_t> bytes, int64_t rows, int64_t num_labels) {
@@ -68,12 +57,9 @@ void bind_label_votes(nb::module_& m) {
         .def("rows", &LabelVotes::rows)
         .def("bytes", &LabelVotes::bytes)
         .def("append", &append, "indptr"_a.noconvert(), "ids"_a.noconvert(), GilRelease())
-        .def("vote", &vote, "indptr"_a.noconvert(), "rows"_a.noconvert(), "weights"_a.noconvert(),
-             "ids"_a.noconvert(), "scores"_a.noconvert(), "counts"_a.noconvert(), "found"_a.noconvert(),
-             GilRelease())
         .def("join", &join, "indptr"_a.noconvert(), "rows"_a.noconvert(), "weights"_a.noconvert(), "leading"_a,
              "proposed_indptr"_a.noconvert(), "proposed"_a.noconvert(), "k"_a, "ids"_a.noconvert(),
-             "sums"_a.noconvert(), "counts"_a.noconvert(), GilRelease())
+             "sums"_a.noconvert(), "counts"_a.noconvert(), "found"_a.noconvert(), GilRelease())
         .def("save", [](const LabelVotes& votes) { return owned(votes.save()); })
         .def("load", &load, "bytes"_a.noconvert(), "rows"_a, "num_labels"_a, GilRelease());
 }

@@ -9,28 +9,6 @@
 namespace hashfold {
 namespace {
 
-struct Tally {
-    int32_t label;
-    float votes;
-};
-
-bool ahead(const Tally& a, const Tally& b) {
-    return a.votes > b.votes || (a.votes == b.votes && a.label < b.label);
-}
-
-void count_votes(const IdLists& labels, const Voters& voters, int64_t query, IdMap& places,
-                 std::vector<Tally>& tallies) {
-    places.clear();
-    tallies.clear();
-    for (int64_t j = voters.indptr[query]; j < voters.indptr[query + 1]; ++j)
-        labels.each(voters.rows[j], [&](int32_t label) {
-            const int32_t place = places.insert(label, static_cast<int32_t>(tallies.size()));
-            if (place == static_cast<int32_t>(tallies.size())) tallies.push_back({label, 0});
-            tallies[place].votes += voters.weights[j];
-        });
-    std::erase_if(tallies, [](const Tally& t) { return !(t.votes > 0); });
-}
-
 // The labels of one query's voters with their sums in every channel.
 class Tallies {
   public:
@@ -45,18 +23,22 @@ class Tallies {
                         [&](int32_t label) { add(label, ballots_.weights + j * ballots_.channels); });
     }
 
-    // The places of the k labels with the largest sums above 0 in the leading channel, best first.
-    const std::vector<int32_t>& best(int64_t k) {
+    // Ranks the labels with sums above 0 in the leading channel, the k best of them in order; how many there are.
+    int64_t rank(int64_t k) {
         order_.clear();
         for (int32_t place = 0; place < static_cast<int32_t>(ids_.size()); ++place)
             if (leading(place) > 0) order_.push_back(place);
-        const auto last = order_.begin() + std::min<int64_t>(k, order_.size());
-        std::partial_sort(order_.begin(), last, order_.end(), [&](int32_t a, int32_t b) {
-            return leading(a) > leading(b) || (leading(a) == leading(b) && ids_[a] < ids_[b]);
-        });
-        order_.erase(last, order_.end());
-        return order_;
+        const auto found = static_cast<int64_t>(order_.size());
+        std::partial_sort(order_.begin(), order_.begin() + std::min(k, found), order_.end(),
+                          [&](int32_t a, int32_t b) {
+                              return leading(a) > leading(b) || (leading(a) == leading(b) && ids_[a] < ids_[b]);
+                          });
+        order_.resize(std::min(k, found));
+        return found;
     }
+
+    // Places of the labels ranked.
+    const std::vector<int32_t>& ranked() const { return order_; }
 
     int32_t id(int32_t place) const { return ids_[place]; }
     int32_t place(int32_t label) const { return places_.find(label); }
@@ -104,24 +86,6 @@ void LabelVotes::append(const int64_t* indptr, const int32_t* ids, int64_t rows)
     labels_.append(indptr, ids, rows);
 }
 
-void LabelVotes::vote(const Voters& voters, const Elected& out) const {
-    const std::shared_lock hold(mutex_);
-    parallel_chunks(voters.queries, 64, [&](int64_t begin, int64_t end, int) {
-        IdMap places;
-        std::vector<Tally> tallies;
-        for (int64_t i = begin; i < end; ++i) {
-            count_votes(labels_, voters, i, places, tallies);
-            out.found[i] = static_cast<int64_t>(tallies.size());
-            out.counts[i] = std::min(out.k, out.found[i]);
-            std::partial_sort(tallies.begin(), tallies.begin() + out.counts[i], tallies.end(), ahead);
-            for (int64_t j = 0; j < out.counts[i]; ++j) {
-                out.ids[i * out.k + j] = tallies[j].label;
-                out.scores[i * out.k + j] = tallies[j].votes;
-            }
-        }
-    });
-}
-
 void LabelVotes::join(const Voters& voters, const Ballots& ballots, const Proposals& proposals, int64_t k,
                       const Joined& out) const {
     const std::shared_lock hold(mutex_);
@@ -141,7 +105,8 @@ void LabelVotes::join(const Voters& voters, const Ballots& ballots, const Propos
                 proposed.insert(proposals.ids[j], 0);
                 put(proposals.ids[j], tallies.place(proposals.ids[j]));
             }
-            for (const int32_t place : tallies.best(k))
+            out.found[i] = tallies.rank(k);
+            for (const int32_t place : tallies.ranked())
                 if (proposed.find(tallies.id(place)) < 0) put(tallies.id(place), place);
             out.counts[i] = at - i * out.width;
         }

@@ -9,21 +9,11 @@
 
 namespace hashfold {
 
-// Query i is answered by rows[indptr[i]] to rows[indptr[i + 1]], each voting with its weight.
+// Query i is answered by rows[indptr[i]] to rows[indptr[i + 1]].
 struct Voters {
     const int64_t* indptr;
     const int32_t* rows;
-    const float* weights;  // not for a join, which has Ballots
     int64_t queries;
-};
-
-// Query i's labels go to ids and scores at i * k, counts[i] of them; found: labels voted for.
-struct Elected {
-    int64_t k;
-    int32_t* ids;
-    float* scores;
-    int64_t* counts;
-    int64_t* found;
 };
 
 // Weights of the voters in several channels: voter j's in channel c at weights[j * channels + c].
@@ -40,12 +30,13 @@ struct Proposals {
 };
 
 // Query i's labels go to ids from i * width on, counts[i] of them, and the sums of label j in channel c to
-// votes[(i * width + j) * channels + c]. width holds the most proposals and k more.
+// votes[(i * width + j) * channels + c]. width holds the most proposals and k more. found: labels voted for.
 struct Joined {
     int64_t width;
     int32_t* ids;
     float* votes;
     int64_t* counts;
+    int64_t* found;
 };
 
 // Votes may be taken side by side; whoever adds rows waits until it is alone.
@@ -55,12 +46,9 @@ class LabelVotes {
     int64_t bytes() const;
     void append(const int64_t* indptr, const int32_t* ids, int64_t rows);
 
-    // Of each query the k labels with the largest sums of weights above 0, best first (equal: smaller id);
-    // weights are added in the order of the voters, which are rows that there are.
-    void vote(const Voters& voters, const Elected& out) const;
-
-    // Of each query the proposed labels as they come, then of the k best voted ones those not among them; with
-    // the sums of the weights of the voters that have the label, added in the order of the voters.
+    // Of each query the proposed labels as they come, then of the k best voted ones those not among them (sums in
+    // the leading channel above 0, best first, equal: smaller id); with the sums of the weights of the voters that
+    // have the label, added in the order of the voters.
     void join(const Voters& voters, const Ballots& ballots, const Proposals& proposals, int64_t k,
               const Joined& out) const;
 

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from hashfold.errors import InputError
 from hashfold.index import ROW_INDEXES
 from hashfold.kernels import native
-from hashfold.model.near import Near
+from hashfold.model.near import CHANNELS, LEADING, Near
 from hashfold.sparse import CsrBatch, RaggedIds
 
 N, WIDTH, LABELS, QUERIES = 400, 120, 70, 30
@@ -72,6 +72,27 @@ def test_votes_are_those_of_the_twin(index, power, neighbours, k):
     assert (voted.num_items, voted.scores.dtype, voted.ids.dtype) == (LABELS, np.float32, np.int32)
     assert_votes(voted, votes_reference(near, y, x, power, k))
     assert (voted.counts == np.minimum(k, voted.found)).all()
+
+
+@pytest.mark.parametrize("k", [0, 3, 1000])
+def test_a_join_is_the_proposals_and_the_best_voted_with_votes_in_every_channel(k):
+    near, x, y = filled(index="inverted"), sparse_rows(QUERIES, 2), label_sets(N, 1)
+    proposals = label_sets(QUERIES, 8)
+    exclude = np.arange(QUERIES, dtype=np.int32)
+    joined, votes = near.join(x, proposals, k, exclude)
+    found = near.index.query(x, 100, exclude)
+    assert votes.shape == (len(joined.ids), len(CHANNELS))
+    for i in range(QUERIES):
+        rows, scores = found[i], found.scores[found.indptr[i] : found.indptr[i + 1]]
+        sums = np.zeros((y.num_ids, len(CHANNELS)))
+        for rank, (row, score) in enumerate(zip(rows, scores, strict=True)):
+            for channel, (count, power) in enumerate(CHANNELS):
+                sums[y[row], channel] += score**power if rank < count else 0
+        best = np.argsort(-sums[:, LEADING], kind="stable")[:k]
+        best = best[sums[best, LEADING] > 0]
+        expected = [*proposals[i], *(label for label in best if label not in proposals[i])]
+        assert joined[i].tolist() == expected
+        np.testing.assert_allclose(votes[joined.indptr[i] : joined.indptr[i + 1]], sums[expected], rtol=1e-5)
 
 
 def test_an_excluded_row_does_not_vote():

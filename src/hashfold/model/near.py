@@ -11,9 +11,8 @@ import numpy.typing as npt
 from hashfold import checks
 from hashfold.index import Candidates, RowIndex, make_row_index
 from hashfold.index.base import Arrays, state_array
-from hashfold.index.rows import packed
 from hashfold.kernels.native import core
-from hashfold.sparse import MAX_IDS, CsrBatch, Float32, Int32, Ragged, RaggedIds
+from hashfold.sparse import MAX_IDS, CsrBatch, Float32, Int32, Int64, Ragged, RaggedIds
 
 INDEX = "pruned"
 CHANNELS = ((5, 1.0), (20, 1.0), (100, 2.0), (100, 4.0))
@@ -94,11 +93,10 @@ class Near:
         k = min(checks.integer("Near.vote", "k_labels", k_labels, low=1), max(1, self.num_labels))
         near = self.neighbours(x, exclude)
         with np.errstate(over="ignore", under="ignore"):
-            weights = near.scores if self._power == 1 else near.scores ** np.float32(self._power)
-        ids, scores = np.empty((len(x), k), np.int32), np.empty((len(x), k), np.float32)
-        counts, found = np.empty(len(x), np.int64), np.empty(len(x), np.int64)
-        self._labels.vote(near.indptr, near.ids, weights, ids, scores, counts, found)
-        return packed(ids, scores, counts, found, self.num_labels)
+            weights = near.scores ** np.float32(self._power)
+        nobody = Ragged(np.zeros(len(x) + 1, np.int64), np.zeros(0, np.int32))
+        labels, votes, found = self._elect(near, weights[:, None], 0, nobody, k)
+        return Candidates(labels.indptr, labels.ids, votes[:, 0], self.num_labels, found)
 
     def join(
         self, x: CsrBatch, proposals: Ragged, k_labels: int, exclude: npt.ArrayLike | None = None
@@ -117,24 +115,32 @@ class Near:
         near = self._rows.query(x, max(count for count, _ in CHANNELS), exclude)
         rank = np.arange(len(near.ids)) - np.repeat(near.indptr[:-1], near.counts)
         columns = [np.where(rank < count, near.scores**power, 0) for count, power in CHANNELS]
-        ballots = np.stack(columns, 1).astype(np.float32)
-        width = int(proposals.counts.max(initial=0)) + k
-        ids, votes = np.empty((len(x), width), np.int32), np.empty((len(x), width, len(CHANNELS)), np.float32)
-        counts = np.empty(len(x), np.int64)
-        voters = (near.indptr, near.ids, ballots, LEADING)
-        self._labels.join(*voters, proposals.indptr, proposals.ids, k, ids, votes, counts)
+        ballots = np.stack(columns, 1)
+        return self._elect(near, ballots, LEADING, proposals, k)[:2]
+
+    def _elect(
+        self, voters: Ragged, ballots: Float32, leading: int, proposals: Ragged, k: int
+    ) -> tuple[Ragged, Float32, Int64]:
+        """The labels, their votes (labels in all, channels), and how many labels of each row had votes.
+
+        ballots: (voters, channels), weights of the rows `voters`. leading: the channel that ranks.
+        """
+        width, channels = int(proposals.counts.max(initial=0)) + k, ballots.shape[1]
+        ids, votes = np.empty((len(voters), width), np.int32), np.empty((len(voters), width, channels), np.float32)
+        counts, found = np.empty(len(voters), np.int64), np.empty(len(voters), np.int64)
+        voting = (voters.indptr, voters.ids, np.ascontiguousarray(ballots, np.float32), leading)
+        self._labels.join(*voting, proposals.indptr, proposals.ids, k, ids, votes, counts, found)
         filled = np.arange(width) < counts[:, None]
-        return Ragged(np.concatenate([[0], np.cumsum(counts)]), ids[filled]), votes[filled]
+        return Ragged(np.concatenate([[0], np.cumsum(counts)]), ids[filled]), votes[filled], found
 
     def have(self, rows: Int32, label: int) -> npt.NDArray[np.bool_]:
         """Which of these rows, ids below len(self), have the label: bool, like `rows`."""
         n = len(rows)
         checks.ids_in_range("Near.have", "rows", rows, len(self))
-        ids, votes, counts = np.empty((n, 1), np.int32), np.empty((n, 1, 1), np.float32), np.empty(n, np.int64)
         each = np.arange(n + 1, dtype=np.int64)  # a query each, whose only voter is the row
-        voters = (each, rows, np.ones((n, 1), np.float32), 0)
-        self._labels.join(*voters, each, np.full(n, label, np.int32), 0, ids, votes, counts)
-        found: npt.NDArray[np.bool_] = votes[:, 0, 0] > 0
+        voters, asked = Ragged(each, rows), Ragged(each, np.full(n, label, np.int32))
+        _, votes, _ = self._elect(voters, np.ones((n, 1), np.float32), 0, asked, 0)
+        found: npt.NDArray[np.bool_] = votes[:, 0] > 0
         return found
 
     def config(self) -> dict[str, Any]:
