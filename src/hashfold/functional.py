@@ -15,7 +15,9 @@ from torch.nn import Parameter
 from hashfold import checks
 from hashfold.kernels import active_linear as _active
 from hashfold.kernels import active_step as _step
+from hashfold.kernels import codebook_matrix as _codebook
 from hashfold.kernels import hashed_linear as _hashed
+from hashfold.kernels import hashed_matrix as _folded
 from hashfold.kernels import relu_dropout as _dropout
 from hashfold.kernels import rowwise_linear as _rowwise
 from hashfold.kernels import sparse_linear as _sparse
@@ -125,6 +127,111 @@ def hashed_linear(
     Gradients for the values of x, buckets and bias.
     """
     return _hashed.hashed_linear(*x, *pairs, *blocks, buckets, bias, seed, sign, identity)
+
+
+def hashed_matmul(
+    x: Tensor,
+    buckets: Tensor,
+    out_features: int,
+    *,
+    seed: int = 0,
+    sign: bool = True,
+    tile: int = 1,
+    blocks: int = 1,
+    identity: bool = False,
+) -> Tensor:
+    """x W^T for a virtual W (out_features, in) of weights that share `buckets` (B,): (n, in) -> (n, out_features).
+
+    W[o, f] = sign(o, f) * buckets[start + tile * h(f // tile, o) + f % tile], see `kernels.hashed_matrix`.
+    float32 or float64. Gradients for x and buckets. Cost: n * in * out_features multiply-adds, and one hash for
+    each `tile` weights, whatever n; W is never built.
+    """
+    op = "hashed_matmul"
+    if x.dim() != 2 or x.dtype != buckets.dtype:
+        checks.fail(op, f"x must be (n, in) of {buckets.dtype}", f"{x.dtype} of shape {tuple(x.shape)}")
+    _folded.check_layout(op, buckets, (out_features, x.shape[1]), seed, tile, blocks, identity)
+    return _folded.hashed_matmul(x, buckets, out_features, seed, sign, tile, blocks, identity)
+
+
+def hashed_rows(
+    ids: Tensor,
+    buckets: Tensor,
+    in_features: int,
+    out_features: int,
+    *,
+    seed: int = 0,
+    sign: bool = True,
+    tile: int = 1,
+    blocks: int = 1,
+    identity: bool = False,
+) -> Tensor:
+    """W[ids] of the matrix of `hashed_matmul`: int64 (m,) -> (m, in_features). Gradient for buckets."""
+    _folded.check_layout("hashed_rows", buckets, (out_features, in_features), seed, tile, blocks, identity)
+    _check_row_ids("hashed_rows", ids, out_features)
+    return _folded.hashed_rows(ids, buckets, in_features, out_features, seed, sign, tile, blocks, identity)
+
+
+def codebook_matmul(
+    x: Tensor,
+    codes: Tensor,
+    codebook: Tensor,
+    bits: int,
+    in_features: int,
+    *,
+    group_rows: int | None = None,
+    group_cols: int | None = None,
+) -> Tensor:
+    """x W^T for a virtual W (out, in_features) of packed codes and codebooks: (n, in_features) -> (n, out).
+
+    W[o, f] = codebook[group of (o, f), code of (o, f // d), f % d], see `kernels.codebook_matrix`. codes: uint8
+    from `pack_codes`. codebook: (groups, 2^bits, d), float32 or float64. A group is group_rows x group_cols
+    weights; default: all rows, all inputs. Gradients for x and codebook. Cost: n * in * out multiply-adds and one
+    decoding of W, piece by piece.
+    """
+    op = "codebook_matmul"
+    layout = _codebook_layout(op, codes, codebook, bits, in_features, group_rows, group_cols)
+    if x.dim() != 2 or x.shape[1] != in_features or x.dtype != codebook.dtype:
+        expected = f"x must be (n, {in_features}) of {codebook.dtype}"
+        checks.fail(op, expected, f"{x.dtype} of shape {tuple(x.shape)}")
+    return _codebook.codebook_matmul(x, codes, codebook, *layout)
+
+
+def codebook_rows(
+    ids: Tensor,
+    codes: Tensor,
+    codebook: Tensor,
+    bits: int,
+    in_features: int,
+    *,
+    group_rows: int | None = None,
+    group_cols: int | None = None,
+) -> Tensor:
+    """W[ids] of the matrix of `codebook_matmul`: int64 (m,) -> (m, in_features). Gradient for codebook."""
+    layout = _codebook_layout("codebook_rows", codes, codebook, bits, in_features, group_rows, group_cols)
+    _check_row_ids("codebook_rows", ids, codes.shape[0])
+    return _codebook.codebook_rows(ids, codes, codebook, *layout)
+
+
+def _codebook_layout(
+    op: str,
+    codes: Tensor,
+    codebook: Tensor,
+    bits: int,
+    in_features: int,
+    group_rows: int | None,
+    group_cols: int | None,
+) -> tuple[int, int, int, int]:
+    dim = codebook.shape[2] if codebook.dim() == 3 else 1
+    rows = max(1, codes.shape[0]) if group_rows is None else group_rows
+    cols = -(-in_features // max(1, dim)) * dim if group_cols is None else group_cols
+    _codebook.check_layout(op, codes, codebook, bits, in_features, rows, cols)
+    return bits, in_features, rows, cols
+
+
+def _check_row_ids(op: str, ids: Tensor, rows: int) -> None:
+    if ids.dim() != 1 or ids.dtype != torch.int64:
+        checks.fail(op, "ids must be int64 (m,)", f"{ids.dtype} of shape {tuple(ids.shape)}")
+    checks.ids_in_range(op, "ids", view(ids), rows)
 
 
 def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:

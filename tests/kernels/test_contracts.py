@@ -16,7 +16,9 @@ from torch import Tensor
 
 from hashfold.kernels import (  # noqa: F401  (they register)
     active_linear,
+    codebook_matrix,
     hashed_linear,
+    hashed_matrix,
     losses,
     native,
     relu_dropout,
@@ -132,10 +134,91 @@ def relu_dropout_samples(random: np.random.Generator, dtype: torch.dtype) -> lis
     return [(numbers(random, dtype, *shape), keep, shape[1]) for shape in shapes for keep in (0.3, 0.7, 1.0)]
 
 
+def hashed_matrices(random: np.random.Generator) -> list[Arguments]:
+    """rows of x, out, in, buckets; seed, sign, tile, blocks, identity. Tiles cut short, one bucket, a table that
+    several workers fill, batches for the paths of few rows and of many."""
+    cases = [
+        (5, 9, width, 100 + width, seed, seed % 3 > 0, tile, 1 + 4 * (tile == 4), False)
+        for seed, (tile, width) in enumerate((t, w) for t in (1, 4, 8, 16, 32) for w in (1, 17, 70, 130))
+    ]
+    return [
+        *cases,
+        *(
+            (rows, 40, 300, 1200, 2**32 - 1, True, 16, blocks, False)
+            for rows in (1, 2, 3)
+            for blocks in (1, 7, 40)
+        ),
+        *((rows, 70, 45, 130, 5, True, 1, blocks, False) for rows in (1, 4) for blocks in (1, 3, 70)),
+        *((rows, 33, 50, 33 * 50, 1, True, 1, 1, True) for rows in (1, 6)),
+        (0, 4, 8, 16, 1, True, 4, 1, False),
+        (30, 300, 150, 5, 1, True, 1, 1, False),
+        (37, 260, 520, 9001, 1, True, 8, 3, False),
+    ]
+
+
+def hashed_matmul_samples(random: np.random.Generator, dtype: torch.dtype) -> list[Arguments]:
+    return [
+        (numbers(random, dtype, rows, inputs), numbers(random, dtype, buckets), outputs, *layout)
+        for rows, outputs, inputs, buckets, *layout in hashed_matrices(random)
+    ]
+
+
+def hashed_rows_samples(random: np.random.Generator, dtype: torch.dtype) -> list[Arguments]:
+    return [
+        (
+            torch.from_numpy(random.integers(0, outputs, 3 * rows)),
+            numbers(random, dtype, buckets),
+            *(inputs, outputs, *layout),
+        )
+        for rows, outputs, inputs, buckets, *layout in hashed_matrices(random)
+    ]
+
+
+def codebook_matrices(random: np.random.Generator) -> list[Arguments]:
+    """rows of x, out, in; bits, d, group_rows, group_cols: every number of bits, groups that cut rows anywhere,
+    vectors that do not divide the inputs."""
+    scalars = [(5, 9, width, bits, 1, 9, width) for bits in range(1, 9) for width in (1, 17, 131, 300)]
+    return [
+        *scalars,
+        *((rows, 40, 555, bits, 1, 7, 256) for rows in (1, 2, 3, 4, 13) for bits in (1, 2, 3, 4, 8)),
+        *((3, 13, 100, bits, 1, 1, cols) for bits in (3, 4) for cols in (3, 32)),
+        *((rows, 20, 90, bits, dim, 6, cols * dim) for rows in (1, 9) for bits, dim, cols in VECTORS),
+        (0, 4, 8, 4, 1, 4, 8),
+        (30, 260, 150, 4, 1, 260, 150),
+        (30, 130, 520, 2, 1, 64, 128),
+    ]
+
+
+VECTORS = [(4, 2, 45), (8, 3, 1), (8, 4, 99), (4, 8, 3), (8, 16, 2), (5, 7, 4)]
+
+
+def codebook_matmul_samples(random: np.random.Generator, dtype: torch.dtype) -> list[Arguments]:
+    samples = []
+    for rows, outputs, inputs, bits, dim, group_rows, group_cols in codebook_matrices(random):
+        codes = random.integers(0, 2**bits, (outputs, -(-inputs // dim)))
+        groups = -(-outputs // group_rows) * -(-inputs // group_cols)
+        codebook = numbers(random, dtype, groups, 2**bits, dim)
+        packed = codebook_matrix.pack_codes(torch.from_numpy(codes), bits)
+        layout = bits, inputs, group_rows, group_cols
+        samples.append((numbers(random, dtype, rows, inputs), packed, codebook, *layout))
+    return samples
+
+
+def codebook_rows_samples(random: np.random.Generator, dtype: torch.dtype) -> list[Arguments]:
+    return [
+        (torch.from_numpy(random.integers(0, len(rest[0]), 3 * len(x))), *rest)
+        for x, *rest in codebook_matmul_samples(random, dtype)
+    ]
+
+
 SAMPLES: dict[str, Callable[[np.random.Generator, torch.dtype], list[Arguments]]] = {
     "active_linear": active_linear_samples,
     "relu_dropout": relu_dropout_samples,
+    "codebook_matmul": codebook_matmul_samples,
+    "codebook_rows": codebook_rows_samples,
     "hashed_linear": hashed_linear_samples,
+    "hashed_matmul": hashed_matmul_samples,
+    "hashed_rows": hashed_rows_samples,
     "sampled_sigmoid": loss_samples,
     "sampled_softmax": loss_samples,
     "sparse_linear": sparse_linear_samples,
