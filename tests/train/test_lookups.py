@@ -44,17 +44,22 @@ def test_an_untrained_network_is_outweighed_by_what_has_learned(examples, networ
     assert len(lookups.near) == len(train)  # held-out rows are neighbours in the end
 
 
-def test_held_out_rows_are_no_neighbours_while_the_mixture_is_fitted(examples, network, monkeypatch) -> None:
-    sizes = []
+def test_held_out_rows_are_neither_neighbours_nor_counted_while_the_mixture_is_fitted(
+    examples, network, monkeypatch
+) -> None:
+    seen = []
     fit = module._fit_mixers
 
     def watched(lookups, held, config, say):
-        sizes.append((len(lookups.near), len(held)))
+        seen.append((len(lookups.near), lookups.counts + label_counts(held.y), len(held)))
         fit(lookups, held, config, say)
 
     monkeypatch.setattr(module, "_fit_mixers", watched)
-    fitted(network, examples[0])
-    assert sizes == [(len(examples[0]) - 300, 300)]
+    lookups = fitted(network, examples[0])
+    [(neighbours, counts, held)] = seen
+    assert (neighbours, held) == (len(examples[0]) - 300, 300)
+    assert (counts == label_counts(examples[0].y)).all()
+    assert (lookups.counts == counts).all()
 
 
 def test_shortlists_start_with_a_rows_own_labels_and_never_repeat(examples, network) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hashfold import checks
-from hashfold.data import Dataset
+from hashfold.data import Dataset, label_counts
 from hashfold.metrics import contains
 from hashfold.model import (
     PARTS,
@@ -80,20 +80,21 @@ def fit_lookups(
     """Neighbours and cross weights of all rows of `train` (weighted), and mixers fitted on those held out.
 
     `network` was trained on the first ids of `split(len(train), config.held_out, config.seed)`. The weights of the
-    scores are fitted with neighbours and cross weights that have not seen the held-out rows; then these join the
+    scores are fitted with neighbours, cross weights and counts of labels that have not seen the held-out rows (a
+    label counted once more than the others know it would be known for the right one); then these join the
     neighbours, and the cross weights are trained once more, on all rows. No row counts as its own neighbour.
     """
     kept, held = split(len(train), config.held_out, config.seed)
     if not len(held) or config.parts == ("deep",):
         return Lookups(network, counts)
     rows = train.take(kept)
-    lookups = Lookups(network, counts, near=_neighbours(rows, config))
+    lookups = Lookups(network, label_counts(rows.y), near=_neighbours(rows, config))
     pairs = _shortlists(lookups, rows, np.arange(len(rows), dtype=np.int32), config)
     lookups.wide = _fit_wide(rows, pairs, config)
     _fit_mixers(lookups, train.take(held), config, say)
     if not lookups.mixers:
         return Lookups(network, counts)
-    lookups.near = _neighbours(train, config)
+    lookups.near, lookups.counts = _neighbours(train, config), counts
     if lookups.wide is not None:
         others = _shortlists(lookups, train.take(held), held.astype(np.int32), config)
         everything = train.take(np.concatenate([kept, held]))
