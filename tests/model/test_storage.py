@@ -76,9 +76,10 @@ def test_trained_models_are_stored_in_8_bits_by_default_and_lose_little():
     small, data = trained()
     whole, _ = trained(storage="fp32")
     assert small.network.config.storage == "int8"
-    ours, exact = small.top_k(data.x, 5), whole.top_k(data.x, 5)
+    ours, exact = (m.network.top_k(m.encode(data.x), 5) for m in (small, whole))
     np.testing.assert_allclose(ours[1], exact[1], atol=0.05 * np.abs(exact[1]).max())
-    assert (ours[0][:, 0] == exact[0][:, 0]).mean() > 0.9
+    first = [m.top_k(data.x, 1)[0][:, 0] for m in (small, whole)]  # mixtures are fitted to what was rounded
+    assert (first[0] == first[1]).mean() > 0.9
 
 
 @pytest.mark.parametrize(("storage", "share"), [("fp16", 0.55), ("int8", 0.40)])  # 37 columns: 4 bytes of scale
