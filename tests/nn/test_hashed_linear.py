@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hashfold.errors import InputError
 from hashfold.index import all_active
@@ -14,7 +14,6 @@ from hashfold.nn import ActiveValues, HashedLinear
 from hashfold.sparse import ActiveSet, CsrBatch, Ragged
 
 ROWS, WIDTH, OUTPUTS = 9, 24, 15
-SIZES = np.array([4, 0, 30, *[5] * 12])
 
 
 def sparse_rows(rows: int = ROWS, width: int = WIDTH) -> CsrBatch:
@@ -35,53 +34,47 @@ def per_row(pairs: Ragged) -> ActiveSet:
     return ActiveSet(OUTPUTS, pairs.ids, np.ones(len(pairs.ids), np.float32), len(pairs), indptr=pairs.indptr)
 
 
-def virtual_weight(layer: HashedLinear) -> Tensor:
-    """(in_features, out_features), entry by entry; differentiable."""
-    features, outputs = torch.meshgrid(torch.arange(WIDTH), torch.arange(OUTPUTS), indexing="ij")
-    places, signs = places_and_signs(features, outputs, layer.sizes[outputs], layer.seed)
-    known = layer.sizes[outputs] > 0
-    weight = layer.buckets[torch.where(known, layer.offsets[outputs] + places, 0)] * known
-    return weight * signs if layer.sign else weight
-
-
 LAYERS = {
-    "shared": {"num_buckets": 50},
-    "shared, signs": {"num_buckets": 1, "sign": True},
-    "blocks": {"num_buckets": int(SIZES.sum()), "sizes": SIZES, "seed": 7},
-    "blocks, signs": {"num_buckets": int(SIZES.sum()), "sizes": SIZES, "sign": True, "bias": False},
+    "one table": {"num_buckets": 50, "sign": False},
+    "one bucket, signs": {"num_buckets": 1},
+    "blocks": {"num_buckets": 67, "blocks": 5, "seed": 7, "sign": False},
+    "a block an output, signs": {"num_buckets": 75, "blocks": OUTPUTS, "bias": False},
+    "identity": {"num_buckets": WIDTH * OUTPUTS, "identity": True},
+    "shared buckets": {"buckets": nn.Parameter(torch.linspace(-2, 1, 20)), "seed": 3},
 }
 
 
+def make(**options) -> HashedLinear:
+    return HashedLinear(WIDTH, OUTPUTS, **({"tile": 1} | options))
+
+
 def test_master_a_bucket_a_weight_is_the_dense_layer() -> None:
-    """Forward and backward, and after a step of an optimizer."""
-    ours = HashedLinear(WIDTH, OUTPUTS, WIDTH * OUTPUTS, hash="identity")
+    """Forward and backward, and after a step of an optimizer; sparse rows and dense ones."""
+    ours = HashedLinear(WIDTH, OUTPUTS, identity=True)
     theirs = nn.Linear(WIDTH, OUTPUTS)
     with torch.no_grad():
-        ours.bias.normal_()
-        theirs.weight.copy_(ours.buckets.view(OUTPUTS, WIDTH))
+        theirs.weight.copy_(ours.weight.dense())
         theirs.bias.copy_(ours.bias)
     x = sparse_rows()
     dense = torch.from_numpy(x.to_scipy().toarray())
     optimizer = torch.optim.SGD([*ours.parameters(), *theirs.parameters()], 0.1)
-    for _ in range(2):
-        y, z = ours(x), theirs(dense)
+    for rows in (x, dense, x):
+        y, z = ours(rows), theirs(dense)
         torch.testing.assert_close(y, z)
         cotangent = torch.randn_like(z)
         optimizer.zero_grad()
         torch.autograd.backward([y, z], [cotangent, cotangent])
-        torch.testing.assert_close(ours.buckets.grad.view(OUTPUTS, WIDTH), theirs.weight.grad)
+        torch.testing.assert_close(ours.weight.buckets.grad.view(OUTPUTS, WIDTH), theirs.weight.grad)
         torch.testing.assert_close(ours.bias.grad, theirs.bias.grad)
         optimizer.step()
 
 
 @pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS)
-def test_equals_its_virtual_weight_forward_and_backward(options) -> None:
-    layer, x = HashedLinear(WIDTH, OUTPUTS, **options), sparse_rows()
-    if layer.bias is not None:
-        nn.init.normal_(layer.bias)
+def test_sparse_and_dense_rows_see_one_virtual_weight(options) -> None:
+    """Forward and backward."""
+    layer, x = make(**options), sparse_rows()
     leaves = list(layer.parameters())
-    want = torch.from_numpy(x.to_scipy().toarray()) @ virtual_weight(layer)
-    want = want if layer.bias is None else want + layer.bias
+    want = layer(torch.from_numpy(x.to_scipy().toarray()))
     torch.testing.assert_close(layer(x), want)
     pairs = some_pairs()
     rows = torch.repeat_interleave(torch.arange(ROWS), torch.from_numpy(pairs.counts))
@@ -94,7 +87,7 @@ def test_equals_its_virtual_weight_forward_and_backward(options) -> None:
 
 
 def test_active_sets_choose_the_outputs() -> None:
-    layer, x, pairs = HashedLinear(WIDTH, OUTPUTS, 40), sparse_rows(), some_pairs()
+    layer, x, pairs = make(num_buckets=40), sparse_rows(), some_pairs()
     values = layer(x, per_row(pairs))
     assert isinstance(values, ActiveValues)
     assert torch.equal(values.values, layer(x, pairs))
@@ -107,21 +100,13 @@ def test_active_sets_choose_the_outputs() -> None:
 
 
 def test_gradients_reach_the_layer_before_it() -> None:
-    layer, pairs = HashedLinear(OUTPUTS, WIDTH, 30, sign=True), some_pairs()
+    layer, pairs = HashedLinear(OUTPUTS, WIDTH, num_buckets=30, tile=1), some_pairs()
     values = torch.randn(len(pairs.ids), requires_grad=True)
-    y = layer(ActiveValues(per_row(pairs), values))
-    whole = HashedLinear(OUTPUTS, WIDTH, 30, sign=True)
-    whole.load_state_dict(layer.state_dict())
-    weight = torch.stack([whole(CsrBatch.from_scipy(row[None].astype("f")))[0] for row in np.eye(OUTPUTS)])
-    dense = torch.zeros(ROWS, OUTPUTS).index_put(
-        (
-            torch.repeat_interleave(torch.arange(ROWS), torch.from_numpy(pairs.counts)),
-            torch.tensor(pairs.ids).long(),
-        ),
-        values,
-    )
+    active = ActiveValues(per_row(pairs), values)
     cotangent = torch.randn(ROWS, WIDTH)
-    (ours,), (theirs,) = (torch.autograd.grad(out, [values], cotangent) for out in (y, dense @ weight.detach()))
+    (ours,), (theirs,) = (
+        torch.autograd.grad(out, [values], cotangent) for out in (layer(active), layer(active.to_dense()))
+    )
     torch.testing.assert_close(ours, theirs)
 
 
@@ -142,49 +127,19 @@ def test_signs_and_places_are_spread() -> None:
     assert abs(float((together[:, 0] * together[:, 1]).mean()) - 0.01) < 0.012
 
 
-def test_the_state_dict_makes_an_equal_layer() -> None:
-    layer = HashedLinear(WIDTH, OUTPUTS, int(SIZES.sum()), sizes=SIZES, seed=3)
-    assert sorted(layer.state_dict()) == ["bias", "buckets", "sizes"]
-    again = HashedLinear(WIDTH, OUTPUTS, int(SIZES.sum()), sizes=SIZES[::-1].copy(), seed=3)
+def test_the_state_dict_holds_buckets_and_bias() -> None:
+    layer = make(num_buckets=90, blocks=5, seed=3)
+    assert sorted(layer.state_dict()) == ["bias", "weight.buckets"]
+    again = make(num_buckets=90, blocks=5, seed=3)
     again.load_state_dict(layer.state_dict())
     assert torch.equal(again(sparse_rows()), layer(sparse_rows()))
-    shared = HashedLinear(WIDTH, OUTPUTS, int(SIZES.sum()))
-    with pytest.raises(InputError, match="loaded sizes"):
-        shared.load_state_dict(layer.state_dict())
-    assert "one table" in repr(shared)
-
-
-def test_the_generator_and_the_seed_decide() -> None:
-    made = [HashedLinear(5, 4, 9, generator=torch.Generator().manual_seed(1)).buckets for _ in range(2)]
-    assert torch.equal(*made)
-    assert not torch.equal(HashedLinear(5, 4, 9).buckets, made[0])
-    x, pairs = sparse_rows(), some_pairs()
-    layers = [HashedLinear(WIDTH, OUTPUTS, 40, seed=seed) for seed in (0, 1)]
-    layers[1].buckets = layers[0].buckets
-    assert not torch.equal(layers[0](x, pairs), layers[1](x, pairs))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"num_buckets": 0}, "num_buckets"),
-        ({"in_features": 0}, "in_features"),
-        ({"seed": -1}, "seed"),
-        ({"hash": "md5"}, "hash must be one of identity, murmur"),
-        ({"hash": "identity"}, "needs num_buckets 360"),
-        ({"hash": "identity", "num_buckets": 360, "sign": True}, "neither sizes nor sign"),
-        ({"sizes": SIZES}, "of sum num_buckets 50; got a least of 0, a sum of 94"),
-        ({"sizes": SIZES[1:]}, "sizes must have shape"),
-        ({"sizes": [51, -1] + [0] * 13}, "at least 0"),
-    ],
-)
-def test_bad_settings_are_refused(options, message) -> None:
-    with pytest.raises(InputError, match=message):
-        HashedLinear(**({"in_features": WIDTH, "out_features": OUTPUTS, "num_buckets": 50} | options))
+    other = make(num_buckets=90, blocks=5, seed=4)
+    other.load_state_dict(layer.state_dict())
+    assert not torch.equal(other(sparse_rows()), layer(sparse_rows()))
 
 
 def test_bad_input_is_refused() -> None:
-    layer, x, pairs = HashedLinear(WIDTH, OUTPUTS, 50), sparse_rows(), some_pairs()
+    layer, x, pairs = make(num_buckets=50), sparse_rows(), some_pairs()
     with pytest.raises(InputError, match="x must have 24 columns; got 25"):
         layer(sparse_rows(width=25))
     with pytest.raises(InputError, match="pairs must be for 8 rows; got 9"):
@@ -194,7 +149,11 @@ def test_bad_input_is_refused() -> None:
             layer(x, wrong)
     with pytest.raises(InputError, match="indptr of pairs must end at their number"):
         layer(x, Ragged(pairs.indptr, pairs.ids[:-1]))
+    with pytest.raises(InputError, match="pairs go with sparse rows"):
+        layer(torch.zeros(ROWS, WIDTH), pairs)
+    with pytest.raises(InputError, match="sparse rows need tile 1; got 8; make the layer with tile=1"):
+        make(num_buckets=50, tile=8)(x)
 
 
 def test_no_rows() -> None:
-    assert HashedLinear(WIDTH, OUTPUTS, 50)(sparse_rows().take(np.arange(0))).shape == (0, OUTPUTS)
+    assert make(num_buckets=50)(sparse_rows().take(np.arange(0))).shape == (0, OUTPUTS)

@@ -1,119 +1,101 @@
-"""A linear layer whose weights share buckets, computed at chosen outputs of sparse rows."""
+"""A linear layer whose weights share buckets, for dense rows and at chosen outputs of sparse ones."""
 
 from __future__ import annotations
 
 import math
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hashfold import checks, functional
 from hashfold.nn.active import ActiveValues
-from hashfold.sparse import MAX_IDS, ActiveSet, CsrBatch, Ragged
+from hashfold.nn.folded.hashed import HashedWeight, HashOptions, hashed_weight
+from hashfold.nn.folded.linear import FoldedLinear
+from hashfold.sparse import ActiveSet, CsrBatch, Ragged
 
-HASHES = ("identity", "murmur")
+Sparse = CsrBatch | ActiveValues
 
 
-class HashedLinear(nn.Module):
-    """y[i, o] = b[o] + sum over the nonzeros f of row i of x_if * sign(f, o) * buckets[h(f, o)].
+class HashedLinear(FoldedLinear):
+    """y = x W^T + b, where the weights of W (out_features, in_features) share buckets: `torch.nn.Linear` hashed.
 
-    A weight matrix (in_features, out_features) that is never built: h maps each of its entries to one of
-    `num_buckets` stored values (HashedNets: Chen et al., ICML 2015; feature hashing: Weinberger et al., ICML
-    2009), looked up only for the nonzeros of a row and the outputs asked for. From input features to labels it
-    is the wide part of Wide & Deep (Cheng et al., 2016).
+    W is never built: a hash maps each of its entries to one of few stored values (HashedNets: Chen et al., ICML
+    2015; ROBE: Desai et al., MLSys 2022; feature hashing: Weinberger et al., ICML 2009). Of sparse rows, only
+    nonzeros and the outputs asked for are looked up: from input features to labels that is the wide part of Wide &
+    Deep (Cheng et al., 2016).
 
     Args:
-        in_features, out_features: the shape of the virtual weight.
-        num_buckets: stored values, float32. "identity" needs in_features * out_features of them.
-        sizes: None: all outputs share one table. Or (out_features,) integers of sum `num_buckets`: each output
-            has a block of so many buckets to itself, in which its features are hashed; 0 leaves it its bias.
-        sign: multiply by a hashed sign, so that weights that share a bucket cancel in the mean.
-        bias: with a bias (out_features,), starting at 0.
-        seed: of the hash, 32 bits. The same seed hashes the same on every platform.
-        hash: "murmur"; or "identity", one bucket for each weight, output by output: the dense layer.
-        init_std: standard deviation of the normal initial values; default 1 / sqrt(in_features).
-        generator: of the initial values; torch's own if None.
+        in_features, out_features, bias: as of `nn.Linear`.
+        hashing: `HashOptions`: compression_ratio=16, for instance; see `HashedWeight`.
 
-    Gradients for buckets and bias, and for x where x is the output of a looked-up layer (`ActiveValues`). The
-    gradient of the buckets has their size. The state_dict holds buckets, bias and sizes. Cost: for each pair of
-    a row and an output, the nonzeros of the row.
+    Virtual weights start with the variance of `nn.Linear`'s, the bias as its does. Gradients for buckets and bias,
+    and for x where it is a tensor or the output of a looked-up layer (`ActiveValues`). Cost: of dense rows, rows *
+    in_features * out_features multiply-adds; of sparse ones, for each pair of a row and an output, the nonzeros of
+    the row.
     """
 
-    sizes: Tensor
-    offsets: Tensor
+    weight: HashedWeight
 
     def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        num_buckets: int,
-        *,
-        sizes: npt.ArrayLike | None = None,
-        sign: bool = False,
-        bias: bool = True,
-        seed: int = 0,
-        hash: str = "murmur",
-        init_std: float | None = None,
-        generator: torch.Generator | None = None,
+        self, in_features: int, out_features: int, bias: bool = True, **hashing: Unpack[HashOptions]
     ) -> None:
-        super().__init__()
-        op = "HashedLinear"
-        self.in_features = checks.integer(op, "in_features", in_features, low=1, high=MAX_IDS)
-        self.out_features = checks.integer(op, "out_features", out_features, low=1, high=MAX_IDS)
-        self.num_buckets = checks.integer(op, "num_buckets", num_buckets, low=1, high=MAX_IDS)
-        self.seed = checks.integer(op, "seed", seed, low=0, high=2**32 - 1)
-        self.hash = checks.one_of(op, "hash", hash, HASHES)
-        self.sign = bool(sign)
-        self.shared = sizes is None and hash != "identity"
-        self.init_std = 1.0 / math.sqrt(in_features) if init_std is None else init_std
-        self.buckets = nn.Parameter(torch.empty(num_buckets))
-        self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
-        self.register_buffer("sizes", self._block_sizes(sizes))
-        self.register_buffer("offsets", self._offsets(), persistent=False)
-        self.register_load_state_dict_post_hook(_follow_sizes)  # type: ignore[no-untyped-call]
-        self.reset_parameters(generator)
+        op = type(self).__name__
+        checks.integer(op, "in_features", in_features, low=1)
+        checks.integer(op, "out_features", out_features, low=1)
+        std = 1.0 / math.sqrt(3 * in_features)
+        weight = hashed_weight(op, out_features, in_features, hashing, std)
+        super().__init__(in_features, out_features, bias, weight=weight, generator=hashing.get("generator"))
 
-    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draws the buckets anew, sets the bias to zero."""
-        nn.init.normal_(self.buckets, std=self.init_std, generator=generator)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
-
-    def forward(
-        self, x: CsrBatch | ActiveValues, pairs: Ragged | ActiveSet | None = None
+    def forward(  # type: ignore[override]
+        self, x: Tensor | Sparse, pairs: Ragged | ActiveSet | None = None
     ) -> Tensor | ActiveValues:
-        """The outputs asked for.
+        """All outputs of a tensor x (..., in_features); of sparse rows, those asked for.
 
-        x: (rows, in_features). pairs: `Ragged`, outputs for each row: (pairs,) beside `pairs.ids`; an `ActiveSet`
-        per row: `ActiveValues`; one shared by the batch: (rows, active); None: all, (rows, out_features).
+        pairs, with sparse rows (which need tile 1): `Ragged`, outputs for each row: (pairs,) beside `pairs.ids`;
+        an `ActiveSet` per row: `ActiveValues`; one shared by the batch: (rows, active); None: all, (rows,
+        out_features).
         """
+        if isinstance(x, Tensor):
+            if pairs is not None:
+                checks.fail("HashedLinear", "pairs go with sparse rows", "a tensor", "leave pairs out")
+            return super().forward(x)
         indptr, ids = self._outputs_of(x, pairs)
-        csr = functional.csr_tensors(x) if isinstance(x, CsrBatch) else x.csr()
-        y = functional.hashed_linear(
-            csr,
-            (torch.from_numpy(indptr), torch.from_numpy(ids)),
-            (self.offsets, self.sizes),
-            self.buckets,
-            self.bias,
-            seed=self.seed,
-            sign=self.sign,
-            identity=self.hash == "identity",
-        )
+        y = self._at_pairs(x, torch.from_numpy(indptr), torch.from_numpy(ids))
         if isinstance(pairs, Ragged):
             return y
         if isinstance(pairs, ActiveSet) and not pairs.shared:
             return ActiveValues(pairs, y)
         return y.view(len(indptr) - 1, self.out_features if pairs is None else len(pairs.ids))
 
-    def extra_repr(self) -> str:
-        table = "one table" if self.shared else "a block an output"
-        shape = f"in_features={self.in_features}, out_features={self.out_features}, num_buckets={self.num_buckets}"
-        return f"{shape} ({table}), hash={self.hash}, sign={self.sign}, bias={self.bias is not None}"
+    def _at_pairs(self, x: Sparse, indptr: Tensor, ids: Tensor) -> Tensor:
+        weight = self.weight
+        if weight.tile != 1 and not weight.identity:
+            checks.fail("HashedLinear", "sparse rows need tile 1", weight.tile, "make the layer with tile=1")
+        features, columns, values = functional.csr_tensors(x) if isinstance(x, CsrBatch) else x.csr()
+        return functional.hashed_linear(
+            (features, columns, values if weight.scale == 1.0 else values * weight.scale),
+            (indptr, ids),
+            self._blocks(),
+            weight.buckets,
+            self.bias,
+            seed=weight.seed,
+            sign=weight.sign,
+            identity=weight.identity,
+        )
+
+    def _blocks(self) -> tuple[Tensor, Tensor]:
+        """Where each output's buckets begin, and how many they are: nothing of this is stored."""
+        weight = self.weight
+        blocks = self.out_features if weight.identity else weight.blocks
+        size = weight.num_buckets // blocks
+        starts = torch.arange(self.out_features) * blocks // self.out_features * size
+        return starts, torch.full((self.out_features,), size, dtype=torch.int32)
 
     def _outputs_of(
-        self, x: CsrBatch | ActiveValues, pairs: Ragged | ActiveSet | None
+        self, x: Sparse, pairs: Ragged | ActiveSet | None
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
         """Row pointers and ids, checked."""
         op = "HashedLinear"
@@ -133,39 +115,3 @@ class HashedLinear(nn.Module):
             checks.fail(op, f"indptr of pairs must end at their number, {len(ids)}", int(indptr[-1]))
         checks.ids_in_range(op, "outputs of pairs", ids, self.out_features)
         return indptr, ids
-
-    def _block_sizes(self, sizes: npt.ArrayLike | None) -> Tensor:
-        op, weights = "HashedLinear", self.in_features * self.out_features
-        if self.hash == "identity":
-            if sizes is not None or self.sign:
-                checks.fail(op, "hash identity has neither sizes nor sign", "one of them")
-            if self.num_buckets != weights:
-                checks.fail(op, f"hash identity needs num_buckets {weights}, one a weight", self.num_buckets)
-            return torch.full((self.out_features,), self.in_features, dtype=torch.int32)
-        if sizes is None:
-            return torch.full((self.out_features,), self.num_buckets, dtype=torch.int32)
-        given = checks.array(op, "sizes", sizes, np.int64, (self.out_features,))
-        if given.min() < 0 or given.sum() != self.num_buckets:
-            expected = f"sizes must be at least 0, and of sum num_buckets {self.num_buckets}"
-            checks.fail(op, expected, f"a least of {given.min()}, a sum of {given.sum()}")
-        return torch.from_numpy(given.astype(np.int32))
-
-    def _offsets(self) -> Tensor:
-        if self.shared:
-            return torch.zeros(self.out_features, dtype=torch.int64)
-        return self.sizes.long().cumsum(0) - self.sizes
-
-
-def _follow_sizes(layer: nn.Module, _: object) -> None:
-    """Loaded sizes must fit the layer; blocks lie where they say."""
-    assert isinstance(layer, HashedLinear)
-    sizes = layer.sizes
-    whole = bool((sizes == layer.num_buckets).all())
-    if (
-        (layer.shared and not whole)
-        or bool((sizes < 0).any())
-        or (not layer.shared and int(sizes.long().sum()) != layer.num_buckets)
-    ):
-        expected = f"loaded sizes must be of {layer.num_buckets} buckets, as this layer's are"
-        checks.fail("HashedLinear", expected, "others", "make the layer with the sizes it was saved with")
-    layer.offsets.copy_(layer._offsets())
