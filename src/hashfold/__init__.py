@@ -12,7 +12,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _MODULES = (
-    *("checks", "data", "errors", "functional", "hashing", "index", "io", "kernels"),
+    *("checks", "compress", "data", "errors", "functional", "hashing", "index", "io", "kernels"),
     *("metrics", "model", "nn", "optim", "sparse", "train"),
 )
 _HOME_OF = {
