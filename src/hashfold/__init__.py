@@ -17,6 +17,16 @@ _MODULES = (
 )
 _HOME_OF = {
     "ActiveSet": "hashfold.sparse",
+    "CodebookConv1d": "hashfold.nn",
+    "CodebookConv2d": "hashfold.nn",
+    "CodebookConv3d": "hashfold.nn",
+    "CodebookEmbedding": "hashfold.nn",
+    "CodebookEmbeddingBag": "hashfold.nn",
+    "CodebookGRU": "hashfold.nn",
+    "CodebookLSTM": "hashfold.nn",
+    "CodebookLinear": "hashfold.nn",
+    "CodebookRNN": "hashfold.nn",
+    "CodebookWeight": "hashfold.nn",
     "CsrBatch": "hashfold.sparse",
     "FoldedConv1d": "hashfold.nn",
     "FoldedConv2d": "hashfold.nn",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hashfold.nn.folded import FoldedWeight, HashedWeight
+from hashfold.nn.folded import CodebookWeight, FoldedWeight, HashedWeight
 
 Weigh = Callable[[Tensor, int], FoldedWeight]
 
@@ -32,6 +32,14 @@ def sharing(matrix: Tensor, seed: int) -> FoldedWeight:
     return HashedWeight(*matrix.shape, buckets=buckets, seed=seed, tile=4)
 
 
+def codebook(bits: int, pruned: float = 0.0, **settings: Any) -> Weigh:
+    def weigh(matrix: Tensor, seed: int) -> FoldedWeight:
+        kept = matrix.abs() > matrix.abs().quantile(pruned) if pruned else torch.ones_like(matrix)
+        return CodebookWeight.from_dense(matrix * kept, bits, seed=seed, **settings)
+
+    return weigh
+
+
 WEIGHTS: dict[str, Weigh] = {
     "identity": identity,
     "element-wise": hashed(num_buckets=13, tile=1),
@@ -39,6 +47,11 @@ WEIGHTS: dict[str, Weigh] = {
     "tiles": hashed(num_buckets=40, tile=8),
     "blocks": hashed(num_buckets=50, tile=1, blocks=3),
     "shared": sharing,
+    "shared values": codebook(3),
+    "shared values of groups": codebook(2, group_rows=3, group_cols=4),
+    "shared values and zero": codebook(2, pruned=0.6, zero=True, group_rows=4),
+    "vectors": codebook(4, dim=3),
+    "vectors of groups": codebook(4, dim=2, group_rows=5, group_cols=4),
 }
 """Weights of the shape of a matrix, from a seed; every kind in `KINDS` has one."""
 

@@ -2,6 +2,16 @@
 
 from hashfold.nn.active import ActiveValues
 from hashfold.nn.folded import (
+    CodebookConv1d,
+    CodebookConv2d,
+    CodebookConv3d,
+    CodebookEmbedding,
+    CodebookEmbeddingBag,
+    CodebookGRU,
+    CodebookLinear,
+    CodebookLSTM,
+    CodebookRNN,
+    CodebookWeight,
     FoldedConv1d,
     FoldedConv2d,
     FoldedConv3d,
@@ -30,6 +40,16 @@ from hashfold.nn.sparse_linear import SparseLinear
 
 __all__ = [
     "ActiveValues",
+    "CodebookConv1d",
+    "CodebookConv2d",
+    "CodebookConv3d",
+    "CodebookEmbedding",
+    "CodebookEmbeddingBag",
+    "CodebookGRU",
+    "CodebookLSTM",
+    "CodebookLinear",
+    "CodebookRNN",
+    "CodebookWeight",
     "FoldedConv1d",
     "FoldedConv2d",
     "FoldedConv3d",

@@ -1,5 +1,17 @@
 """Layers whose weight matrices are folded into few stored values, and never built."""
 
+from hashfold.nn.folded.codebook import CodebookWeight
+from hashfold.nn.folded.codebook_layers import (
+    CodebookConv1d,
+    CodebookConv2d,
+    CodebookConv3d,
+    CodebookEmbedding,
+    CodebookEmbeddingBag,
+    CodebookGRU,
+    CodebookLinear,
+    CodebookLSTM,
+    CodebookRNN,
+)
 from hashfold.nn.folded.conv import FoldedConv1d, FoldedConv2d, FoldedConv3d
 from hashfold.nn.folded.convert import FOLDED_LAYERS, fold_layer, unfold_layer, weight_matrices
 from hashfold.nn.folded.embedding import FoldedEmbedding, FoldedEmbeddingBag
@@ -20,6 +32,16 @@ from hashfold.nn.folded.weight import FoldedWeight, folded_weights
 
 __all__ = [
     "FOLDED_LAYERS",
+    "CodebookConv1d",
+    "CodebookConv2d",
+    "CodebookConv3d",
+    "CodebookEmbedding",
+    "CodebookEmbeddingBag",
+    "CodebookGRU",
+    "CodebookLSTM",
+    "CodebookLinear",
+    "CodebookRNN",
+    "CodebookWeight",
     "FoldedConv1d",
     "FoldedConv2d",
     "FoldedConv3d",
