@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from hashfold import checks
 from hashfold.data import Dataset, LabelVocabulary, TextVectorizer, read
-from hashfold.model import PARTS, HashfoldModel
+from hashfold.model import HashfoldModel
 from hashfold.model.targets import Targets
 from hashfold.sparse import CsrBatch, RaggedIds
 from hashfold.train import fit_model, progress
@@ -38,8 +38,9 @@ class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             looked up for each row as negatives. index: "exact", "clustered" or "lsh". lr: peak rate.
         epochs, batch_size: of training. patience: stop after so many validations without a new best P@1
             (needs `valid`).
-        effort: "low", "normal" or "high": accuracy for training time. parts: the look-ups of the model, "deep" and
-            any of "wide" and "near". buckets: cross weights of "wide", a byte each.
+        effort: "low", "normal" or "high": accuracy for training time. parts: the look-ups of the model, of "deep",
+            "wide" and "near"; deep or near proposes labels. None: all three, less those that the data rules
+            out. buckets: cross weights of "wide", a byte each.
         weighting: of the input: "auto" (tf-idf for sparse counts, else rows scaled to length 1),
             "tfidf", "normalize", "none".
         min_df: words in fewer texts are dropped, where X is texts.
@@ -68,7 +69,7 @@ class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         batch_size: int | None = None,
         patience: int | None = None,
         effort: str = "normal",
-        parts: Sequence[str] = PARTS,
+        parts: Sequence[str] | None = None,
         buckets: int | None = None,
         weighting: str = "auto",
         min_df: int = 1,
@@ -108,7 +109,7 @@ class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             targets=targets,
             weighting=weighting,
             overrides={name: getattr(self, name) for name in _SETTINGS if getattr(self, name) is not None},
-            parts=self._checked_parts(),
+            parts=self.parts,
             effort=self.effort,
             callbacks=[progress()] if self.verbose else [],
         )
@@ -136,8 +137,8 @@ class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """The labels of each row, in the form that y had.
 
         Classes: an array (rows,). Lists: of each row the labels more likely than not, at least the best
-        one. A matrix: the same as a sparse matrix of ones. Of a model of the deep path alone with a softmax loss:
-        the best label.
+        one. A matrix: the same as a sparse matrix of ones. Of a model whose scores are no log-odds (the deep
+        path alone with a softmax loss, or neighbours alone, of too few rows): the best label.
         """
         check_is_fitted(self, "model_")
         several = self.model_.targets.kind != "classes" and self.model_.gives_log_odds()
@@ -204,7 +205,7 @@ class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """A fitted classifier from a model folder, also from one that the command line wrote."""
         model = HashfoldModel.load(path)
         params = {name: value for name, value in model.params.items() if name in cls._get_param_names()}
-        if "parts" in params:  # a list, as JSON has it
+        if params.get("parts") is not None:  # a list, as JSON has it
             params["parts"] = tuple(params["parts"])
         self = cls(**params)
         self.model_, self.history_ = model, []
@@ -215,14 +216,6 @@ class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         names = self.model_.targets.names
         self.classes_ = np.arange(self.model_.num_labels) if names is None else np.asarray(names)
         self.n_features_in_ = self.model_.num_features
-
-    def _checked_parts(self) -> Sequence[str]:
-        for part in self.parts:
-            checks.one_of(_OP, "parts", part, PARTS)
-        if "deep" not in self.parts:
-            remedy = "leave deep out when predicting: model_.top_k(..., parts=...)"
-            checks.fail(_OP, "parts must hold deep, which proposes labels", "+".join(self.parts) or "none", remedy)
-        return self.parts
 
     def _training_data(self, X: Any, y: Any) -> tuple[Dataset, Targets | None]:
         if isinstance(X, (str, Path)):

@@ -98,8 +98,6 @@ def test_effort_and_look_ups_of_training(rows: Trained, tmp_path: Path) -> None:
     alone = succeed_json("train", rows.train, "-o", tmp_path / "d", *FEW, "--without=wide", "--without=near")
     assert alone["settings"]["training"]["held_out"] == 0
     assert list(succeed_json("eval", tmp_path / "d", rows.valid)["contributions"]) == ["deep"]
-    line = refuse("train", rows.train, "-o", tmp_path / "n", "--without", "deep")
-    assert "hashfold predict --without deep" in line
     assert "--effort" in refuse("train", rows.train, "-o", tmp_path / "n", "--effort", "heroic")
     assert "buckets" in refuse("train", rows.train, "-o", tmp_path / "n", "--buckets", "0")
 

@@ -8,7 +8,8 @@ import pytest
 
 from hashfold.data import Statistics
 from hashfold.errors import InputError
-from hashfold.train.defaults import choose
+from hashfold.model import PARTS
+from hashfold.train.defaults import OF_NETWORKS, choose, choose_parts
 
 TYPICAL = Statistics(
     rows=90_000,
@@ -27,13 +28,13 @@ TYPICAL = Statistics(
 
 
 def test_many_labels_are_sampled_and_few_computed() -> None:
-    sampled, computed = choose(TYPICAL, combine=False)[0], choose(replace(TYPICAL, labels=4000))[0]
+    sampled, computed = choose(TYPICAL, parts=("deep",))[0], choose(replace(TYPICAL, labels=4000))[0]
     assert (sampled.negatives, sampled.hard_negatives > 0) == (4096, True)
     assert (computed.negatives, computed.hard_negatives) == (0, 0)
 
 
 def test_a_network_among_three_look_ups_is_smaller_and_trained_shorter() -> None:
-    alone, combined = choose(TYPICAL, combine=False), choose(TYPICAL)
+    alone, combined = choose(TYPICAL, parts=("deep",)), choose(TYPICAL)
     assert combined[0].hidden < alone[0].hidden
     assert combined[0].negatives < alone[0].negatives
     assert combined[0].hard_negatives == 0  # the cross weights have them
@@ -72,7 +73,7 @@ def test_overrides_win_and_what_depends_on_them_follows() -> None:
 
 @pytest.mark.parametrize("labels", [10_000, 52_946, 103_602, 513_884, 10_000_000])
 def test_buckets_stay_small_however_many_labels(labels: int) -> None:
-    options = choose(replace(TYPICAL, labels=labels), combine=False)[0].index_options
+    options = choose(replace(TYPICAL, labels=labels), parts=("deep",))[0].index_options
     assert 32 <= labels / 2 ** options["hashes_per_table"] <= 64
 
 
@@ -97,7 +98,7 @@ def test_rows_are_held_out_only_where_there_is_something_to_combine() -> None:
     assert choose(TYPICAL)[2].held_out == 4_000
     assert choose(replace(TYPICAL, rows=3_000))[2].held_out == 300
     assert choose(replace(TYPICAL, rows=40))[2].held_out == 0
-    assert choose(TYPICAL, combine=False)[2].held_out == 0
+    assert choose(TYPICAL, parts=("deep",))[2].held_out == 0
     assert choose(TYPICAL, {"held_out": 7, "buckets": 99})[2].buckets == 99
 
 
@@ -105,3 +106,68 @@ def test_rows_are_held_out_only_where_there_is_something_to_combine() -> None:
 def test_bad_overrides_are_refused(overrides: dict[str, object]) -> None:
     with pytest.raises(InputError):
         choose(TYPICAL, overrides)
+
+
+SPARSE = replace(TYPICAL, rows=700_000, labels=513_884, labels_per_row=1.0, labels_seen=513_884)  # kowiki-articles
+
+
+@pytest.mark.parametrize(
+    ("changes", "deep"),
+    [
+        ({}, False),
+        ({"rows": 2 * 513_884}, True),
+        ({"labels_per_row": 2.0}, True),
+        ({"labels_seen": 300_000}, True),  # the others have no rows, and do not count
+        ({"rows": 70, "labels": 100, "labels_seen": 60}, True),  # few labels: a network costs nothing
+    ],
+)
+def test_a_network_is_left_out_where_labels_have_too_few_rows(changes: dict[str, object], deep: bool) -> None:
+    parts, reasons = choose_parts(replace(SPARSE, **changes))  # type: ignore[arg-type]
+    assert parts == (PARTS if deep else ("wide", "near"))
+    assert [line.split(":")[0] for line in reasons] == ([] if deep else ["deep left out"])
+
+
+def test_what_is_asked_for_is_trained() -> None:
+    assert choose_parts(SPARSE, PARTS) == (PARTS, [])
+    assert choose_parts(SPARSE, ["near", "deep"]) == (("deep", "near"), [])
+    assert choose_parts(SPARSE, without=["near"])[0] == ("deep", "wide")  # who else would propose labels?
+    assert choose_parts(SPARSE, without=["wide"])[0] == ("near",)
+    assert choose_parts(TYPICAL, without=["deep"])[0] == ("wide", "near")
+    parts, (reason,) = choose_parts(SPARSE, overrides={"hidden": 64, "buckets": 9, "epochs": None})
+    assert parts == PARTS
+    assert "deep kept" in reason
+    assert "hidden" in reason
+    assert choose_parts(SPARSE, overrides={"seed": 1, "threads": 2, "buckets": 9})[0] == ("wide", "near")
+
+
+def test_values_below_zero_have_no_neighbours() -> None:
+    below = replace(SPARSE, values_below_zero=True)
+    assert choose_parts(below)[0] == ("deep", "wide")
+    assert "near left out" in choose_parts(below)[1][0]
+    with pytest.raises(InputError, match=r"got wide; near needs values of at least 0; train with deep"):
+        choose_parts(below, without=["deep"])
+
+
+@pytest.mark.parametrize("parts", [("wide",), ()])
+def test_somebody_must_propose_labels(parts: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match="deep or near must be left"):
+        choose_parts(TYPICAL, parts)
+    with pytest.raises(InputError, match="deep or near must be left"):
+        choose_parts(TYPICAL, without=set(PARTS) - set(parts))
+    with pytest.raises(InputError, match="parts must be one of"):
+        choose_parts(TYPICAL, without=["luck"])
+
+
+def test_without_deep_there_are_no_settings_of_networks() -> None:
+    network, training, beside, reasons = choose(TYPICAL, {"seed": 3, "threads": 1}, parts=("wide", "near"))
+    assert (network, training) == (None, None)
+    assert (beside.parts, beside.seed, beside.threads) == (("wide", "near"), 3, 1)
+    with_deep = choose(TYPICAL).beside
+    assert (beside.held_out, beside.buckets) == (with_deep.held_out, with_deep.buckets)
+    assert {line.split()[0] for line in reasons} == {"held_out", "buckets"}
+    for name in sorted(OF_NETWORKS):
+        with pytest.raises(InputError, match=f"network to set {name}"):
+            choose(TYPICAL, {name: 1}, parts=("near",))
+    assert {"hidden", "epochs", "storage", "patience"} <= OF_NETWORKS
+    with pytest.raises(InputError, match="one of"):
+        choose(TYPICAL, {"colour": 1}, parts=("near",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,10 @@ from hashfold.data import TfIdf, drop_unusable, label_counts, synthetic
 from hashfold.errors import InputError
 from hashfold.metrics import evaluate
 from hashfold.model import LookupNetwork, Lookups, NetworkConfig
+from hashfold.model.near import LEADING
+from hashfold.sparse import Ragged
 from hashfold.train import lookups as module
-from hashfold.train.lookups import LookupConfig, fit_lookups, split, usable, without_negatives
+from hashfold.train.lookups import LookupConfig, fit_lookups, split
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,7 @@ def network(examples) -> LookupNetwork:
     return LookupNetwork(NetworkConfig(examples[0].num_features, examples[0].num_labels, hidden=8))
 
 
-def fitted(network: LookupNetwork, train, **settings) -> Lookups:
+def fitted(network: LookupNetwork | None, train, **settings) -> Lookups:
     config = LookupConfig(held_out=300, buckets=2**16, **settings)
     return fit_lookups(network, train, label_counts(train.y), config)
 
@@ -111,14 +114,33 @@ def test_all_rows_held_out_are_refused() -> None:
         split(50, 50, seed=1)
 
 
-def test_values_below_zero_go_without_neighbours(examples) -> None:
-    train, _ = examples
-    assert "near" in without_negatives(LookupConfig(), train).parts
-    flipped = replace(train, x=replace(train.x, values=-train.x.values))
-    assert "near" not in without_negatives(LookupConfig(), flipped).parts
+def test_without_a_network_the_others_are_the_same_and_combined(examples, network) -> None:
+    train, test = examples
+    beside, alone = fitted(network, train), fitted(None, train, parts=("wide", "near"))
+    assert (alone.parts, list(alone.mixers)) == (("wide", "near"), ["wide+near", "near"])
+    for part in ("wide", "near"):
+        want, have = getattr(beside, part).state(), getattr(alone, part).state()
+        assert all((want[name] == have[name]).all() for name in want)
+    both = p_at_1(beside, test, ("wide", "near"))
+    assert p_at_1(alone, test) == pytest.approx(both, abs=0.02)
+    assert both > 0.9
+
+
+def test_too_few_held_out_rows_leave_the_neighbours_alone_without_a_network(examples) -> None:
+    few, test = examples[0].take(np.arange(100)), examples[1]
+    for held_out, words in ((10, "near alone: .* too few"), (0, "near alone: no rows")):
+        told: list[str] = []
+        config = LookupConfig(("wide", "near"), held_out=held_out, buckets=2**12)
+        lookups = fit_lookups(None, few, label_counts(few.y), config, told.append)
+        assert (lookups.parts, lookups.choices, lookups.mixers) == (("near",), ["near"], {})
+        assert re.search(words, told[-1])
+        assert len(lookups.near) == 100  # those held out as well
+        scores = lookups.top_k(test.x, 5)[1]
+        votes = lookups.near.join(test.x, Ragged(np.zeros(len(test) + 1, np.int64), np.zeros(0, np.int32)), 5)[1]
+        assert np.exp(scores[:, 0]).max() == pytest.approx(votes[:, LEADING].max(), rel=1e-3)
+        assert p_at_1(lookups, test) > 0.2
 
 
 def test_somebody_must_propose_labels() -> None:
-    assert usable({"near", "wide"}) == ("wide", "near")
-    with pytest.raises(InputError, match="deep or near must be left"):
-        usable({"wide"})
+    with pytest.raises(InputError, match="deep or near"):
+        LookupConfig(("wide",))

@@ -38,8 +38,15 @@ _combining = (
         "--without",
         type=click.Choice(options.PARTS),
         multiple=True,
-        help="Train without wide (weights of a feature for a label) or near (the most similar rows); repeatable. "
-        "The deep path is always trained, and can be left out when predicting.",
+        help="Train without deep (the network), wide (weights of a feature for a label) or near (the most similar "
+        "rows); repeatable. Deep or near has to be left, to propose labels.",
+    ),
+    click.option(
+        "--with",
+        "kept",
+        type=click.Choice(["deep"]),
+        multiple=True,
+        help="Train with deep also where labels have too few rows for it to learn, and it would be left out.",
     ),
     click.option("--buckets", type=int, help="Cross weights of the wide look-up, a byte each."),
 )
@@ -108,7 +115,10 @@ def train(invocation: Invocation, data: str, output: str, **chosen: Any) -> None
         "seconds": job.seconds(),
         "train_seconds": result.train_seconds,
         "peak_memory_bytes": result.peak_memory_bytes,
-        "settings": {"network": model.network.config.to_dict(), "training": model.training},
+        "settings": {
+            "network": None if model.network is None else model.network.config.to_dict(),
+            "training": model.training,
+        },
         "data": model.data,
         "metrics": result.metrics,
         "stopped": result.stopped,
@@ -139,7 +149,7 @@ class _Job:
         from hashfold.train import Checkpoints, fit_model, remove_checkpoint
 
         options.use_threads(self.chosen["threads"])
-        self._parts()
+        parts = self._parts()
         check_destination(self.output, overwrite=self.chosen["overwrite"])
         check_destination(self.checkpoint, CHECKPOINT, overwrite=True)
         training, validation = self._read()
@@ -148,7 +158,8 @@ class _Job:
             validation,
             weighting=self.chosen["weighting"],
             overrides=self._overrides(),
-            parts=self._parts(),
+            parts=parts,
+            without=self.chosen["without"],
             effort=self.chosen["effort"],
             callbacks=self._callbacks(),
             checkpoints=Checkpoints(self.checkpoint),
@@ -182,16 +193,15 @@ class _Job:
         names = ("format", "text_columns", "label_column", "label_separator", "label_key")
         return options.given(**{name: self.chosen[name] for name in names})
 
-    def _parts(self) -> list[str]:
+    def _parts(self) -> tuple[str, ...] | None:
+        """The look-ups asked for, before some are left out; None: those that the data is fit for."""
         from hashfold import checks
 
-        without = self.chosen["without"]
-        if "deep" in without:
-            remedy = "leave deep out when predicting: hashfold predict --without deep"
-            checks.fail(
-                "train", "--without must be wide or near, for the deep path proposes labels", "deep", remedy
-            )
-        return [part for part in options.PARTS if part not in without]
+        if both := set(self.chosen["kept"]) & set(self.chosen["without"]):
+            checks.fail("train", "--with and --without must name different look-ups", ", ".join(both))
+        if {"deep", "near"} <= set(self.chosen["without"]):
+            checks.fail("train", "deep or near must be left to propose labels", "--without deep --without near")
+        return options.PARTS if self.chosen["kept"] else None
 
     def _overrides(self) -> dict[str, Any]:
         return options.given(**{name: value for name, value in self.chosen.items() if name in _OVERRIDES})

@@ -65,6 +65,7 @@ class Statistics:
     rows_without_labels: int
     rows_without_features: int
     values_are_counts: bool
+    values_below_zero: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -100,6 +101,7 @@ def statistics(dataset: Dataset) -> Statistics:
         rows_without_labels=int((per_row == 0).sum()),
         rows_without_features=int((np.diff(dataset.x.indptr) == 0).sum()),
         values_are_counts=are_counts(dataset.x.values),
+        values_below_zero=bool(nnz) and bool(dataset.x.values.min() < 0),
     )
 
 

@@ -9,6 +9,7 @@ import hashfold
 
 _SECTIONS = (
     ("data", "Trained on"),
+    ("lookups", "Look-ups"),
     ("network", "Network"),
     ("training", "Training"),
     ("metrics", "Measured on held-out rows"),

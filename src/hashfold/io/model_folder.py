@@ -1,7 +1,7 @@
 """The model folder: what `hashfold train` writes and everything else reads.
 
     config.json         format, versions, the configuration in sections, sizes and checksums
-    model.safetensors   the weights
+    model.safetensors   the network's weights (optional)
     labels.txt          one label name a line (optional)
     README.md           the model card; for people, may be edited
     *.safetensors, *.txt    further files, such as a vectoriser's vocabulary
@@ -28,7 +28,10 @@ _WEIGHTS, _LABELS = "model.safetensors", "labels.txt"
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A loaded model folder. `tensors` and `extra` tensors are mapped from their files, copy-on-write."""
+    """A loaded model folder. `tensors` and `extra` tensors are mapped from their files, copy-on-write.
+
+    `tensors` is empty where the configuration has no section `network`.
+    """
 
     path: Path
     config: dict[str, Any]
@@ -41,7 +44,7 @@ class ModelFolder:
 def save_model_folder(
     path: str | Path,
     config: Mapping[str, Any],
-    tensors: Mapping[str, Any],
+    tensors: Mapping[str, Any] | None,
     labels: Sequence[str] | None = None,
     *,
     extra: Mapping[str, Content] | None = None,
@@ -50,7 +53,8 @@ def save_model_folder(
 ) -> Path:
     """Saves a model, whole or not at all; returns the folder's absolute path.
 
-    config: sections of plain JSON. tensors: name -> NumPy array or torch tensor. labels: label id -> name.
+    config: sections of plain JSON. tensors: name -> NumPy array or torch tensor; None: a model without network.
+    labels: label id -> name.
     extra: further files by name, tensors (`x.safetensors`) or lines (`x.txt`). card: the text of
     README.md (made from the configuration if not given). overwrite: replace an older model folder, which
     stays as it is until the new one is complete; a folder that is no model, or that holds files hashfold
@@ -62,7 +66,7 @@ def save_model_folder(
     extra = extra or {}
     if taken := sorted(extra.keys() & {_WEIGHTS, _LABELS}):
         checks.fail(str(path), "extra files must have names of their own", taken[0])
-    contents: dict[str, Content] = {_WEIGHTS: tensors}
+    contents: dict[str, Content] = {} if tensors is None else {_WEIGHTS: tensors}
     if labels is not None:
         contents[_LABELS] = labels
     card = card if card is not None else model_card(Path(os.path.realpath(path)).name, config, labels)
@@ -79,7 +83,7 @@ def load_model_folder(path: str | Path, *, verify: bool = True) -> ModelFolder:
     return ModelFolder(
         folder.path,
         folder.config,
-        folder.tensors(_WEIGHTS),
+        folder.tensors(_WEIGHTS) if _WEIGHTS in folder.files or "network" in folder.config else {},
         folder.lines(_LABELS) if _LABELS in folder.files else None,
         {name: _content(folder, name) for name in folder.files if name not in (_WEIGHTS, _LABELS)},
         folder.hashfold_version,

@@ -41,8 +41,9 @@ class FolderKind:
     noun: str
 
 
-# Model folders of version 1 had all weights in float32 and said nothing of `storage`.
-MODEL = FolderKind("hashfold-model", 2, "config.json", "model folder")
+# Model folders of version 1 had all weights in float32 and said nothing of `storage`; those of version 2 had a
+# network in any case.
+MODEL = FolderKind("hashfold-model", 3, "config.json", "model folder")
 CHECKPOINT = FolderKind("hashfold-checkpoint", 1, "checkpoint.json", "training checkpoint")
 
 

@@ -115,7 +115,8 @@ class _Block:
     ) -> None:
         self.model, self.x, self.first, self.top, self.names = model, x, first, top, names
         self.parts = model.lookups.parts if parts is None else parts
-        self.hidden: Float32 = model.network.hidden(x).numpy()
+        self.network = model.network if "deep" in self.parts else None
+        self.hidden: Float32 | None = None if self.network is None else self.network.hidden(x).numpy()
 
     def explain(self, k: int) -> list[Explanation]:
         lookups = self.model.lookups
@@ -149,9 +150,9 @@ class _Block:
 
     def _deep(self, row: int, label: int) -> tuple[Feature, ...]:
         """Gradient times input: sum over hidden units j of W[label, j] 1[h_j > 0] V[feature, j] x_feature."""
-        if not self._known(label):
+        network = self.network
+        if network is None or self.hidden is None or not self._known(label):
             return ()
-        network = self.model.network
         own = slice(int(self.x.indptr[row]), int(self.x.indptr[row + 1]))
         features, values = self.x.indices[own], self.x.values[own]
         open_units = np.where(self.hidden[row] > 0, network.output.weight[label].numpy(), 0)
@@ -162,14 +163,14 @@ class _Block:
         return self._features(features, amounts)
 
     def _units(self, row: int, label: int) -> tuple[Unit, ...]:
-        if not self._known(label):
+        if self.network is None or self.hidden is None or not self._known(label):
             return ()
-        amounts = self.hidden[row] * self.model.network.output.weight[label].numpy()
+        amounts = self.hidden[row] * self.network.output.weight[label].numpy()
         return tuple(Unit(int(j), float(amounts[j])) for j in _largest(amounts, self.top))
 
     def _known(self, label: int) -> bool:
         """To the network; it has not learned labels that were added later."""
-        return "deep" in self.parts and label < self.model.network.config.num_labels
+        return label < self.model.lookups.learned
 
     def _neighbours(self, found: Candidates, row: int, label: int) -> tuple[Neighbour, ...]:
         near = self.model.lookups.near
@@ -200,7 +201,7 @@ class _Terms:
             self._pairs, self._columns = lookups.features(x, key.split("+"), proposals=max(k, PROPOSALS))
 
     def of(self, row: int, label: int, score: float) -> tuple[Term, ...]:
-        """Their amounts add up to the score; none where the deep path is alone."""
+        """Their amounts add up to the score; none where one look-up is alone."""
         if self._key not in self._lookups.mixers:
             return ()
         mixer, chosen = self._mixer(label)
@@ -219,7 +220,7 @@ class _Terms:
 
     def _mixer(self, label: int) -> tuple[Mixer, list[int]]:
         """What scored the label, and the columns it looked at."""
-        if label >= self._lookups.network.config.num_labels:
+        if label >= self._lookups.learned:
             return self._lookups.mixer_of_added(self._key)
         mixer = self._lookups.mixers[self._key]
         return mixer, list(range(len(mixer.names)))

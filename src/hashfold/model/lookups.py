@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +12,10 @@ import torch
 
 from hashfold import checks
 from hashfold.index import ExactIndex
-from hashfold.index.base import Arrays
 from hashfold.kernels.native import core
 from hashfold.metrics import contains
 from hashfold.model.mixing import Mixer
-from hashfold.model.near import CHANNELS, Near
+from hashfold.model.near import CHANNELS, LEADING, Near
 from hashfold.model.network import LookupNetwork
 from hashfold.model.wide import Wide
 from hashfold.sparse import CsrBatch, Float32, Int32, Int64, Ragged, RaggedIds
@@ -62,21 +60,31 @@ def feature_names(parts: Collection[str]) -> tuple[str, ...]:
 class Lookups:
     """Candidates from the deep path and from the neighbours, scored by all three and mixed.
 
-    network: the deep path. near, wide: absent where the model has none. counts: int64 (num_labels,), training
-    rows of each label. mixers: by `key_of` their parts; a combination without one is scored by the network
-    alone, so it has to be ("deep",).
+    network: the deep path. near, wide: like it, absent where the model has none, but network or near is there.
+    counts: int64 (num_labels,), training rows of each label. mixers: by `key_of` their parts; a combination
+    without one is `alone`. learned: labels that training knew, by default all; others were added after it.
     """
 
-    network: LookupNetwork
+    network: LookupNetwork | None
     counts: Int64
     near: Near | None = None
     wide: Wide | None = None
     mixers: dict[str, Mixer] = field(default_factory=dict)
+    learned: int = 0
+
+    def __post_init__(self) -> None:
+        self.learned = self.learned or len(self.counts)
 
     @property
     def parts(self) -> tuple[str, ...]:
         """That the model has."""
-        return tuple(p for p in PARTS if p == "deep" or getattr(self, p) is not None)
+        there = {"deep": self.network, "wide": self.wide, "near": self.near}
+        return tuple(p for p in PARTS if there[p] is not None)
+
+    @property
+    def alone(self) -> str:
+        """Which look-up scores by itself where nothing is fitted: the deep path, or near where there is none."""
+        return "near" if self.network is None else "deep"
 
     def features(
         self,
@@ -93,10 +101,7 @@ class Lookups:
         """
         parts = self.parts if parts is None else parts
         proposed, h = self._proposed(x, parts, proposals, lookup)
-        votes = None
-        pairs = proposed
-        if "near" in parts and self.near is not None:
-            pairs, votes = self.near.join(x, proposed, proposals, exclude)
+        pairs, votes = self._joined(x, proposed, parts, proposals, exclude)
         columns = [np.log1p(self.counts[pairs.ids]).astype(np.float32)[:, None]]
         if h is not None:
             columns.append(self._deep(h, pairs, proposed)[:, None])
@@ -108,9 +113,10 @@ class Lookups:
 
     def _deep(self, h: Float32, pairs: Ragged, proposed: Ragged) -> Float32:
         """log p(label): of the sigmoid, or of the softmax over the labels that the deep path proposed."""
+        assert self.network is not None
         exact = self.network.searcher(False)
         assert isinstance(exact, ExactIndex)
-        known = pairs.ids < self.network.config.num_labels  # others were added after training
+        known = pairs.ids < self.learned
         logits = exact.score(h, pairs if known.all() else Ragged(pairs.indptr, np.where(known, pairs.ids, 0)))
         if not known.all():
             row = np.repeat(np.arange(len(h)), pairs.counts)
@@ -147,10 +153,13 @@ class Lookups:
         parts: the look-ups to use, by default all that the model has. lookup: the deep path proposes what its
         index finds, instead of scoring every label. boost: float32 (num_labels,), added to the log-odds (for
         rare labels, say). Rows with fewer candidates end in id -1 with score -inf. With the deep path alone,
-        scores are its logits.
+        scores are its logits; with near alone and not fitted, the logarithms of the votes.
 
-        Raises InputError: parts that the model lacks, or that it was not fitted to combine.
+        Raises InputError: parts that the model lacks, or that it was not fitted to combine; lookup without a
+        deep path.
         """
+        if lookup:
+            self.check_lookup("top_k")
         key = key_of(self.parts if parts is None else self._checked(parts))
         k = min(k, len(self.counts))
         ids, scores = np.full((len(x), k), -1, np.int32), np.full((len(x), k), -math.inf, np.float32)
@@ -163,18 +172,29 @@ class Lookups:
         return ids, scores
 
     def _odds(self, x: CsrBatch, key: str, proposals: int, lookup: bool) -> tuple[Ragged, Float32]:
-        if key == "deep" and key not in self.mixers:
-            found = self.network.candidates(x, min(proposals, self.network.config.num_labels), lookup)
-            return Ragged(found.indptr, found.ids), found.scores
+        if key not in self.mixers:
+            return self._votes(x, proposals) if self.network is None else self._logits(x, proposals, lookup)
         mixer = self.mixers[key]
         pairs, features = self.features(x, key.split("+"), proposals=proposals, lookup=lookup)
         odds = mixer.log_odds(mixer.scores(features), pairs.indptr)
-        added = pairs.ids >= self.network.config.num_labels
+        added = pairs.ids >= self.learned
         if added.any():
             voted, columns = self.mixer_of_added(key)
             scores = voted.scores(np.ascontiguousarray(features[:, columns]))
             odds = np.where(added, voted.log_odds(scores, pairs.indptr), odds)
         return pairs, odds
+
+    def _logits(self, x: CsrBatch, proposals: int, lookup: bool) -> tuple[Ragged, Float32]:
+        assert self.network is not None
+        found = self.network.candidates(x, min(proposals, self.network.config.num_labels), lookup)
+        return Ragged(found.indptr, found.ids), found.scores
+
+    def _votes(self, x: CsrBatch, proposals: int) -> tuple[Ragged, Float32]:
+        """Logarithms, so that a softmax gives each label its share of the votes; ties go to frequent labels."""
+        pairs, votes = self._joined(x, _none(len(x)), ("near",), proposals)
+        assert votes is not None
+        prior = LEAST_VOTE * self.counts[pairs.ids] / max(1, int(self.counts.sum()))
+        return pairs, np.log(votes[:, LEADING] + prior).astype(np.float32)
 
     def mixer_of_added(self, key: str) -> tuple[Mixer, list[int]]:
         """What scores labels added after training, and which features of combination `key` it looks at.
@@ -187,8 +207,14 @@ class Lookups:
 
     @property
     def choices(self) -> list[str]:
-        """Keys of the parts that can predict: those fitted to be combined, and the deep path alone."""
-        return list(dict.fromkeys([*self.mixers, "deep"]))
+        """Keys of the parts that can predict: those fitted to be combined, and the one that needs no fit."""
+        return list(dict.fromkeys([*self.mixers, self.alone]))
+
+    def check_lookup(self, op: str) -> None:
+        """Raises InputError: there is no output layer whose labels could be looked up."""
+        if self.network is None:
+            remedy = "predict without lookup; the neighbours are looked up in any case"
+            checks.fail(op, "the model must have the deep path to look labels up", "+".join(self.parts), remedy)
 
     def _checked(self, parts: Collection[str]) -> Collection[str]:
         if not set(parts) <= set(PARTS) or key_of(parts) not in self.choices:
@@ -212,19 +238,37 @@ class Lookups:
     ) -> Ragged:
         """The labels that "deep" and "near", where they are among `parts`, propose for each row."""
         proposed, _ = self._proposed(x, parts, proposals, lookup)
-        if "near" in parts and self.near is not None:
-            return self.near.join(x, proposed, proposals)[0]
-        return proposed
+        return self._joined(x, proposed, parts, proposals)[0]
 
     def _proposed(
         self, x: CsrBatch, parts: Collection[str], proposals: int, lookup: bool
     ) -> tuple[Ragged, Float32 | None]:
         """What the deep path proposes, and the hidden vectors; nothing where it has no part."""
         if "deep" not in parts:
-            return Ragged(np.zeros(len(x) + 1, np.int64), np.zeros(0, np.int32)), None
+            return _none(len(x)), None
+        assert self.network is not None
         h = self.network.hidden(x).detach().numpy()
         found = self.network.searcher(lookup).query(h, min(proposals, self.network.config.num_labels))
         return Ragged(found.indptr, found.ids), h
+
+    def _joined(
+        self,
+        x: CsrBatch,
+        proposed: Ragged,
+        parts: Collection[str],
+        proposals: int,
+        exclude: npt.ArrayLike | None = None,
+    ) -> tuple[Ragged, Float32 | None]:
+        """What is proposed and, with near, the neighbours' labels, with their votes.
+
+        A row for which nobody proposes anything gets the most frequent labels.
+        """
+        if "near" not in parts or self.near is None:
+            return proposed, None
+        pairs, votes = self.near.join(x, proposed, proposals, exclude)
+        if pairs.counts.all():
+            return pairs, votes
+        return _filled_up(pairs, votes, _most_frequent(self.counts, proposals))
 
     def add(self, x: CsrBatch, y: RaggedIds) -> None:
         """New training rows (weighted) and their labels, also new ones: found at once, nothing is trained.
@@ -239,8 +283,7 @@ class Lookups:
         self.near.add(x, y)
         self.near.num_labels = labels
         if self.wide is not None:
-            nothing = Ragged(np.zeros(1, np.int64), np.zeros(0, np.int32))
-            self.wide.add(x.take(np.zeros(0, np.int64)), nothing, np.zeros(0, np.float32), num_labels=labels)
+            self.wide.add(x.take(np.zeros(0, np.int64)), _none(0), np.zeros(0, np.float32), num_labels=labels)
         grown = np.zeros(labels, np.int64)
         grown[: len(self.counts)] = self.counts
         self.counts = grown + np.bincount(y.ids, minlength=labels)
@@ -255,32 +298,24 @@ def _fill(pairs: Ragged, scores: Float32, top: Int32, best: Float32) -> None:
     top[filled], best[filled] = ids[: indptr[-1]], values[: indptr[-1]]
 
 
-def lookups_to_state(lookups: Lookups) -> tuple[dict[str, Any], Arrays]:
-    """JSON-able settings and the arrays of all but the network; both empty where there is nothing else."""
-    settings: dict[str, Any] = {}
-    arrays: Arrays = {}
-    for name, part in (("near", lookups.near), ("wide", lookups.wide)):
-        if part is not None:
-            settings[name] = part.config()
-            arrays |= {f"{name}.{key}": array for key, array in part.state().items()}
-    if lookups.mixers:
-        settings["mixers"] = {key: list(mixer.names) for key, mixer in lookups.mixers.items()}
-    for key, mixer in lookups.mixers.items():
-        arrays |= {f"mixer.{key}.{name}": array for name, array in mixer.to_arrays().items()}
-    return settings, arrays
+def _none(rows: int) -> Ragged:
+    return Ragged(np.zeros(rows + 1, np.int64), np.zeros(0, np.int32))
 
 
-def load_lookups(lookups: Lookups, settings: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-    """Gives `lookups` the parts of `lookups_to_state`. Raises InputError, KeyError: arrays that do not fit."""
+def _most_frequent(counts: Int64, most: int) -> Int32:
+    """Labels that occur, the most frequent first; equal ones by smaller id."""
+    least = np.partition(counts, -most)[-most] if most < len(counts) else 0
+    ids = np.flatnonzero(counts >= max(1, least))
+    return ids[np.argsort(-counts[ids], kind="stable")[:most]].astype(np.int32)
 
-    def part(prefix: str) -> dict[str, Any]:
-        return {n.removeprefix(prefix): np.asarray(a) for n, a in arrays.items() if n.startswith(prefix)}
 
-    if "near" in settings:
-        lookups.near = Near(**settings["near"])
-        lookups.near.load_state(part("near."))
-    if "wide" in settings:
-        lookups.wide = Wide(**settings["wide"])
-        lookups.wide.load_state(part("wide."))
-    for key, names in settings.get("mixers", {}).items():
-        lookups.mixers[key] = Mixer.from_arrays(names, part(f"mixer.{key}."))
+def _filled_up(pairs: Ragged, votes: Float32, labels: Int32) -> tuple[Ragged, Float32]:
+    """`labels`, without votes, for the rows that have none."""
+    counts = pairs.counts.copy()
+    had = counts > 0
+    counts[~had] = len(labels)
+    kept = np.repeat(had, counts)
+    ids, filled = np.empty(len(kept), np.int32), np.zeros((len(kept), votes.shape[1]), np.float32)
+    ids[kept], filled[kept] = pairs.ids, votes
+    ids[~kept] = np.tile(labels, int((~had).sum()))
+    return Ragged(np.concatenate([[0], np.cumsum(counts)]), ids), filled

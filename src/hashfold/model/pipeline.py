@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,22 +20,16 @@ from hashfold.data import (
     drop_unusable,
     guess_format,
     read,
-    vectorizer_from_state,
 )
 from hashfold.data.streams import Source, source_name
-from hashfold.errors import InputError, ModelFolderError
-from hashfold.io import ModelFolder, load_model_folder, save_model_folder
 from hashfold.metrics import propensities
 from hashfold.model.explain import Explanation, explain
-from hashfold.model.lookups import Lookups, key_of, load_lookups, lookups_to_state
-from hashfold.model.network import LookupNetwork, NetworkConfig
+from hashfold.model.folder import load_model, save_model
+from hashfold.model.lookups import Lookups, key_of
+from hashfold.model.network import LookupNetwork
 from hashfold.model.report import Way, evaluate_model
-from hashfold.model.storage import from_file, to_file
 from hashfold.model.targets import Targets
 from hashfold.sparse import CsrBatch, Float32, Int32, Int64, RaggedIds
-
-_INPUT, _COUNTS, _LOOKUPS = "input.safetensors", "label_counts.safetensors", "lookups.safetensors"
-_IDF, _VECTORIZER = "idf.", "vectorizer."
 
 _FORMATS = {
     type(None): ("svmlight", "xmc"),
@@ -69,7 +63,8 @@ class HashfoldModel:
     params: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def network(self) -> LookupNetwork:
+    def network(self) -> LookupNetwork | None:
+        """The deep path, where the model has one."""
         return self.lookups.network
 
     @property
@@ -79,7 +74,7 @@ class HashfoldModel:
 
     @property
     def num_features(self) -> int:
-        return self.network.config.num_features
+        return self.weighting.num_features
 
     @property
     def num_labels(self) -> int:
@@ -114,7 +109,7 @@ class HashfoldModel:
         )
 
     def encode(self, rows: Rows) -> CsrBatch:
-        """The network's input. Raises InputError: texts without a vectorizer, another number of features."""
+        """The input of the look-ups. Raises InputError: texts without a vectorizer, another number of features."""
         return self.weighting.transform(rows if isinstance(rows, CsrBatch) else self._counted(rows))
 
     def _counted(self, texts: Sequence[str]) -> CsrBatch:
@@ -133,8 +128,9 @@ class HashfoldModel:
     ) -> tuple[Int32, Float32]:
         """The k best label ids of each row and their scores, best first: (rows, k) each.
 
-        Scores are log-odds that the label is true (of a model with the deep path alone: its logits). lookup: the
-        deep path proposes the labels that its index finds, instead of scoring all of them. parts: use only these
+        Scores are log-odds that the label is true (of a model with the deep path alone: its logits; of
+        neighbours alone, where too few rows could be held out: logarithms of votes). lookup: the deep path
+        proposes the labels that its index finds, instead of scoring all of them. parts: use only these
         of the model's look-ups ("deep", "wide", "near"). rare: this many times log(1 / propensity) is added to
         the score of each label, in favour of those seen rarely. Rows with fewer than k candidates end in id -1,
         score -inf.
@@ -200,7 +196,7 @@ class HashfoldModel:
         """(rows, num_labels), dense: for few labels. 0 for labels that nothing proposes.
 
         The sigmoid of log-odds; where every row has one label, scaled to sum 1. Of a softmax alone, its
-        probabilities.
+        probabilities; of neighbours whose votes were not calibrated, shares of the votes.
         """
         ids, scores = self.top_k(rows, self.num_labels)
         odds = np.full((len(ids), self.num_labels + 1), -np.inf, np.float64)  # the last column takes ids of -1
@@ -217,10 +213,16 @@ class HashfoldModel:
     def gives_log_odds(self, parts: Collection[str] | None = None) -> bool:
         """Scores of these look-ups (by default all) are log-odds of a label, not a softmax's logits."""
         key = key_of(self.lookups.parts if parts is None else parts)
-        return key in self.lookups.mixers or self.network.config.loss == "sigmoid"
+        alone = self.network is not None and self.network.config.loss == "sigmoid"
+        return key in self.lookups.mixers or alone
 
     def active_fraction(self, rows: CsrBatch, k: int = 5) -> float:
-        """The share of all labels whose scores a lookup of k labels computes, mean over rows."""
+        """The share of all labels whose scores a lookup of k labels computes, mean over rows.
+
+        Raises InputError: a model without a deep path.
+        """
+        self.lookups.check_lookup("active_fraction")
+        assert self.network is not None
         found = self.network.candidates(self.encode(rows), k, lookup=True).found
         return float(found.mean()) / self.num_labels
 
@@ -269,109 +271,11 @@ class HashfoldModel:
 
         storage: of the network's weights, "fp32", "fp16" or "int8"; None: the network's own, in which a model
         that `fit_model` trained is saved without loss: loaded again, it predicts the same bits. Raises
-        InputError (weights that the storage cannot hold), and as `hashfold.io.save_model_folder`.
+        InputError (weights that the storage cannot hold, or none), and as `hashfold.io.save_model_folder`.
         """
-        network_config = self.network.config
-        if storage is not None:
-            network_config = replace(network_config, storage=storage)
-        weighting, arrays = self.weighting.to_state()
-        tensors = {_IDF + name: array for name, array in arrays.items()}
-        extra: dict[str, Any] = {_COUNTS: {"label_counts": self.label_counts}}
-        vectorizer = None
-        if self.vectorizer is not None:
-            vectorizer, arrays = self.vectorizer.to_state()
-            tensors |= {_VECTORIZER + name: array for name, array in arrays.items()}
-        config = {
-            "network": network_config.to_dict(),
-            "input": {"weighting": weighting, "vectorizer": vectorizer, "reading": self.reading},
-            "targets": self.targets.to_dict(),
-            "data": {"rows": self.num_rows, **self.data},
-            "training": self.training,
-            "metrics": self.metrics,
-            "params": self.params,
-        }
-        extra |= {_INPUT: tensors} if tensors else {}
-        names = self.targets.text_names()
-        state = {name: tensor.detach().numpy() for name, tensor in self.network.state_dict().items()}
-        weights = to_file(state, network_config.storage)
-        settings, arrays = lookups_to_state(self.lookups)
-        if settings:
-            config["lookups"] = settings
-            extra[_LOOKUPS] = arrays
-        return save_model_folder(path, config, weights, names, extra=extra, overwrite=overwrite)
+        return save_model(self, path, overwrite=overwrite, storage=storage)
 
     @classmethod
     def load(cls, path: str | Path) -> HashfoldModel:
         """Loads a model folder. Raises ModelFolderError: damaged, newer, of another kind."""
-        folder = load_model_folder(path)
-        try:
-            return cls._from_folder(folder)
-        except ModelFolderError:
-            raise
-        except (InputError, KeyError, TypeError, ValueError) as cause:
-            why = f"lacks {cause}" if isinstance(cause, KeyError) else str(cause).rstrip(".")
-            raise ModelFolderError(
-                folder.path / "config.json", f"does not describe a model ({why}); train it again."
-            ) from cause
-
-    @classmethod
-    def _from_folder(cls, folder: ModelFolder) -> HashfoldModel:
-        config = folder.config
-        network = LookupNetwork(NetworkConfig.from_dict(config["network"]))
-        state = {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
-        from_file(folder.path, folder.tensors, state, network.config.storage)
-        arrays = _arrays(folder, _INPUT) if _INPUT in folder.extra else {}
-        inputs = config["input"]
-        vectorizer = None
-        if inputs["vectorizer"] is not None:
-            vectorizer = vectorizer_from_state(inputs["vectorizer"], _part(arrays, _VECTORIZER))
-        counts = np.asarray(_arrays(folder, _COUNTS)["label_counts"], np.int64)
-        lookups = Lookups(network, counts)
-        if "lookups" in config:
-            load_lookups(lookups, config["lookups"], _arrays(folder, _LOOKUPS))
-        model = cls(
-            lookups,
-            TfIdf.from_state(inputs["weighting"], _part(arrays, _IDF)),
-            Targets.from_dict(config["targets"], folder.labels),
-            int(config["data"]["rows"]),
-            vectorizer=vectorizer,
-            reading=dict(inputs["reading"]),
-            data=dict(config["data"]),
-            training=dict(config["training"]),
-            metrics=dict(config["metrics"]),
-            params=dict(config["params"]),
-        )
-        model.check(folder.path)
-        return model
-
-    def check(self, path: Path) -> None:
-        """The parts fit each other. Raises ModelFolderError."""
-        for what, got, wanted in (
-            ("weighting", self.weighting.num_features, self.num_features),
-            ("labels", self.targets.num_labels, self.num_labels),
-            ("neighbours' features", *_same(self.lookups.near, "num_features", self.num_features)),
-            ("neighbours' labels", *_same(self.lookups.near, "num_labels", self.num_labels)),
-            ("cross weights' features", *_same(self.lookups.wide, "num_features", self.num_features)),
-            ("cross weights' labels", *_same(self.lookups.wide, "num_labels", self.num_labels)),
-            ("label counts", max(self.num_labels, self.network.config.num_labels), self.num_labels),
-        ):
-            if got != wanted:
-                raise ModelFolderError(
-                    path, f"{what} must match the network ({wanted}); got {got}; train it again."
-                )
-
-
-def _arrays(folder: ModelFolder, name: str) -> Mapping[str, Any]:
-    arrays = folder.extra.get(name)
-    if not isinstance(arrays, dict):
-        raise ModelFolderError(folder.path, f"has no {name}; the folder is incomplete.")
-    return arrays
-
-
-def _part(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
-
-def _same(part: Any, name: str, wanted: int) -> tuple[int, int]:
-    """What a part that there may not be has, and what it should have."""
-    return (wanted if part is None else getattr(part, name)), wanted
+        return load_model(cls, path)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from hashfold import checks
 from hashfold.data import Statistics
-from hashfold.model import NetworkConfig
+from hashfold.model import PARTS, NetworkConfig
 from hashfold.model.wide import FEWEST, LEAST_BUCKETS, MOST
 from hashfold.train.config import TrainConfig
 from hashfold.train.lookups import LookupConfig
@@ -20,6 +20,67 @@ EFFORTS = {"low": 0.5, "normal": 1.0, "high": 1.5}  # times the epochs
 MOST_HELD_OUT = 4_000
 FEWEST_ROWS = 50  # with fewer there is nothing to hold out
 FEW_STEPS = 1_000  # small data sets are gone through until so many steps are made
+FEW_ROWS_A_LABEL = 2.0  # with fewer in the mean a network learned nothing (.0003 P@1), and cost the others a point
+OF_NETWORKS = {f.name for kind in (NetworkConfig, TrainConfig) for f in fields(kind)} - {
+    f.name for f in fields(LookupConfig)
+}
+"""Settings that only models with a network have."""
+
+
+class Settings(NamedTuple):
+    """What `choose` chose. network, training: None without the deep path. reasons: a line for each choice."""
+
+    network: NetworkConfig | None
+    training: TrainConfig | None
+    beside: LookupConfig
+    reasons: list[str]
+
+
+def choose_parts(
+    found: Statistics,
+    parts: Collection[str] | None = None,
+    without: Collection[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+) -> tuple[tuple[str, ...], list[str]]:
+    """Which of deep, wide and near a model of data like `found` has, and a line for each one left out by a rule.
+
+    Near needs values of at least 0. Deep needs labels that have rows to learn from: where there are many labels,
+    with fewer than `FEW_ROWS_A_LABEL` rows each, it is left out, unless asked for.
+
+    Args:
+        parts: those asked for; None: all that the rules leave.
+        without: those that shall be left out.
+        overrides: settings as of `choose`; one that only a network has asks for deep.
+
+    Raises: InputError: an unknown part, or deep and near both left out, so that none proposes labels.
+    """
+    for part in (*(parts or ()), *without):
+        checks.one_of("train", "parts", part, PARTS)
+    chosen = [p for p in PARTS if (parts is None or p in parts) and p not in without]
+    reasons = []
+    if "near" in chosen and found.values_below_zero:
+        chosen.remove("near")
+        reasons.append("near left out: neighbours need values of at least 0")
+    rows = found.labels_per_row * found.rows / max(1, found.labels_seen)
+    if (
+        parts is None
+        and {"deep", "near"} <= set(chosen)
+        and found.labels > DENSE_LABELS
+        and rows < FEW_ROWS_A_LABEL
+    ):
+        asked = [name for name, value in (overrides or {}).items() if value is not None and name in OF_NETWORKS]
+        if asked:
+            reasons.append(f"deep kept, with {rows:.2f} rows a label: {asked[0]} is a setting of its network")
+        else:
+            chosen.remove("deep")
+            reasons.append(f"deep left out: {rows:.2f} rows a label are too few for a network to learn from")
+    if "deep" not in chosen and "near" not in chosen:
+        came = "+".join(chosen) or "none"
+        remedy = (
+            "near needs values of at least 0; train with deep" if found.values_below_zero else "train with one"
+        )
+        checks.fail("train", "deep or near must be left to propose labels", came, remedy)
+    return tuple(chosen), reasons
 
 
 def choose(
@@ -27,21 +88,22 @@ def choose(
     overrides: Mapping[str, Any] | None = None,
     *,
     effort: str = "normal",
-    combine: bool = True,
-) -> tuple[NetworkConfig, TrainConfig, LookupConfig, list[str]]:
+    parts: Collection[str] = PARTS,
+) -> Settings:
     """The network, its training run and the look-ups beside it for data like `found`, and a line for each
     choice with its reason.
 
     Args:
         found: of the training rows, without those that cannot be used.
-        overrides: settings by name, of `NetworkConfig` or `TrainConfig`; None values are ignored. They are
-            taken as they are, and what depends on them follows.
+        overrides: settings by name, of `NetworkConfig`, `TrainConfig` or `LookupConfig`; None values are ignored.
+            They are taken as they are, and what depends on them follows.
         effort: of `EFFORTS`; "high" also doubles the hidden vector.
-        combine: there are look-ups beside the network, so rows are held out to fit their weights.
+        parts: of the model. With wide or near, rows are held out to fit the weights of the scores.
 
-    Raises: InputError for an unknown name or a value out of range.
+    Raises: InputError for an unknown name or a value out of range, or a network's setting without deep.
     """
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    deep, combine = "deep" in parts, set(parts) != {"deep"}
     network: dict[str, Any] = {"num_features": max(1, found.features), "num_labels": max(1, found.labels)}
     training: dict[str, Any] = {}
     reasons: list[str] = []
@@ -54,14 +116,28 @@ def choose(
 
     beside: dict[str, Any] = {}
     checks.one_of("settings", "effort", effort, EFFORTS)
-    _settle_network(found, network, settle, effort, combine)
-    _settle_training(found, network, training, settle, effort, combine)
+    if deep:
+        _settle_network(found, network, settle, effort, combine)
+        _settle_training(found, network, training, settle, effort, combine)
     if combine:
-        _settle_lookups(found, network, beside, settle)
+        width = network.get("hidden", hidden_width(found, found.labels <= DENSE_LABELS, effort, combine))
+        _settle_lookups(found, width, beside, settle)
     else:
         beside["held_out"] = 0
-    _take_the_rest(given, network, training, beside)
-    return NetworkConfig(**network), TrainConfig(**training), LookupConfig(**beside), reasons
+    beside["parts"] = tuple(part for part in PARTS if part in parts)
+    _take_the_rest(given, deep, network, training, beside)
+    chosen = LookupConfig(**beside)
+    if not deep:
+        return Settings(None, None, chosen, reasons)
+    return Settings(NetworkConfig(**network), TrainConfig(**training), chosen, reasons)
+
+
+def hidden_width(found: Statistics, dense: bool, effort: str, combine: bool) -> int:
+    """Of a network for data like `found`; dense: it computes all labels."""
+    wide, narrow = (384, 192) if combine else (512, 256)
+    few, large = found.rows < FEW_STEPS, found.rows >= LARGE_ROWS
+    width = 128 if few else wide if dense and large else 256 if dense else narrow
+    return 2 * width if effort == "high" else width
 
 
 def hashes_per_table(labels: int) -> int:
@@ -86,10 +162,7 @@ def _settle_network(found: Statistics, network: dict[str, Any], settle: Any, eff
     many = dense or found.labels_per_row >= MANY_LABELS_A_ROW
     reason = "one label a row" if single else f"{found.labels_per_row:.1f} labels a row"
     settle(network, "loss", "sigmoid" if many and not single else "softmax", reason)
-    wide, narrow = (384, 192) if combine else (512, 256)
-    width = 128 if rows < FEW_STEPS else wide if dense and rows >= LARGE_ROWS else 256 if dense else narrow
-    width *= 2 if effort == "high" else 1
-    settle(network, "hidden", width, f"{rows} rows, {found.labels} labels")
+    settle(network, "hidden", hidden_width(found, dense, effort, combine), f"{rows} rows, {found.labels} labels")
     dropout = 0.1 if rows < FEW_STEPS else 0.5 if dense else 0.3
     settle(network, "dropout", dropout, "more where all labels share the hidden vector")
     settle(network, "storage", "int8", "a quarter of the memory; rounding costs less than a tenth of a point")
@@ -97,17 +170,19 @@ def _settle_network(found: Statistics, network: dict[str, Any], settle: Any, eff
     settle(network, "lr", 1e-2 if rows < FEW_STEPS else 5e-3, "Adam, with warm-up and cosine decay")
 
 
-def _settle_lookups(found: Statistics, network: dict[str, Any], beside: dict[str, Any], settle: Any) -> None:
-    """A twentieth of the rows is held out, of few rows a tenth; as many cross weights as the network has."""
+def _settle_lookups(found: Statistics, width: int, beside: dict[str, Any], settle: Any) -> None:
+    """A twentieth of the rows is held out, of few rows a tenth; as many cross weights as a network of this width
+    has, also where there is none.
+    """
     held_out = 0 if found.rows < FEWEST_ROWS else min(MOST_HELD_OUT, found.rows // 10, max(500, found.rows // 20))
     settle(beside, "held_out", held_out, "rows that fit the weights of the three scores")
-    weights = network["hidden"] * (found.features + found.labels)
+    weights = width * (found.features + found.labels)
     buckets = min(MOST, found.features * found.labels, max(FEWEST, weights))
     settle(
         beside,
         "buckets",
         max(LEAST_BUCKETS * found.labels_seen, buckets),
-        "cross weights, a byte each: as many as the network has weights",
+        f"cross weights, a byte each: {width} for each feature and label",
     )
     beside["seed"] = 0
 
@@ -133,9 +208,12 @@ def _settle_training(
 
 
 def _take_the_rest(
-    given: dict[str, Any], network: dict[str, Any], training: dict[str, Any], beside: dict[str, Any]
+    given: dict[str, Any], deep: bool, network: dict[str, Any], training: dict[str, Any], beside: dict[str, Any]
 ) -> None:
     """Overrides of settings that have no rule."""
+    if not deep and (asked := sorted(OF_NETWORKS & given.keys())):
+        remedy = "leave the setting out, or train with deep"
+        checks.fail("settings", f"there must be a network to set {asked[0]}", "a model without deep", remedy)
     known = [(NetworkConfig, network), (TrainConfig, training), (LookupConfig, beside)]
     owners = [({f.name for f in fields(config)} - {"parts"}, settings) for config, settings in known]
     for name, value in given.items():

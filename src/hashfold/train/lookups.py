@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,8 @@ class LookupConfig:
 
     parts: which of deep, wide and near the model has. held_out: rows that only fit the weights of the scores.
     shortlist: labels of a row's neighbours that the cross weights learn to tell from its own. buckets: cross
-    weights in all, a byte each. wide_epochs, wide_lr: of their training (Adagrad, linear decay).
+    weights in all, a byte each. wide_epochs, wide_lr: of their training (Adagrad, linear decay). threads: as of
+    `TrainConfig`.
     """
 
     parts: tuple[str, ...] = PARTS
@@ -44,11 +45,16 @@ class LookupConfig:
     wide_epochs: int = 3
     wide_lr: float = 0.4
     seed: int = 0
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         op = "LookupConfig"
         for part in self.parts:
             checks.one_of(op, "part", part, PARTS)
+        if not {"deep", "near"} & set(self.parts):
+            checks.fail(op, "parts must hold deep or near, which propose labels", key_of(self.parts) or "none")
+        if self.threads is not None:
+            checks.integer(op, "threads", self.threads, low=1)
         for name in ("shortlist", "wide_epochs"):
             checks.integer(op, name, getattr(self, name), low=1)
         checks.integer(op, "buckets", self.buckets, low=1, high=2**28)
@@ -71,7 +77,7 @@ def split(rows: int, held_out: int, seed: int) -> tuple[Int64, Int64]:
 
 
 def fit_lookups(
-    network: LookupNetwork,
+    network: LookupNetwork | None,
     train: Dataset,
     counts: Int64,
     config: LookupConfig,
@@ -79,27 +85,38 @@ def fit_lookups(
 ) -> Lookups:
     """Neighbours and cross weights of all rows of `train` (weighted), and mixers fitted on those held out.
 
-    `network` was trained on the first ids of `split(len(train), config.held_out, config.seed)`. The weights of the
-    scores are fitted with neighbours, cross weights and counts of labels that have not seen the held-out rows (a
-    label counted once more than the others know it would be known for the right one); then these join the
-    neighbours, and the cross weights are trained once more, on all rows. No row counts as its own neighbour.
+    `network`, there if deep is among the parts, was trained on the first ids of `split(len(train),
+    config.held_out, config.seed)`. The weights of the scores are fitted with neighbours, cross weights and counts
+    of labels that have not seen the held-out rows (a label counted once more than the others know it would be
+    known for the right one); then these join the neighbours, and the cross weights are trained once more, on all
+    rows. No row counts as its own neighbour.
+
+    Where the held-out rows are too few, the deep path is left alone, or the neighbours where there is none.
     """
     kept, held = split(len(train), config.held_out, config.seed)
-    if not len(held) or config.parts == ("deep",):
+    if config.parts == ("deep",):
         return Lookups(network, counts)
+    if not len(held):
+        say(f"{'near' if network is None else 'deep'} alone: no rows are held out to combine it with others")
+        return _alone(network, train, counts, config)
     rows = train.take(kept)
     lookups = Lookups(network, label_counts(rows.y), near=_neighbours(rows, config))
     pairs = _shortlists(lookups, rows, np.arange(len(rows), dtype=np.int32), config)
     lookups.wide = _fit_wide(rows, pairs, config)
     _fit_mixers(lookups, train.take(held), config, say)
     if not lookups.mixers:
-        return Lookups(network, counts)
+        return _alone(network, train, counts, config)
     lookups.near, lookups.counts = _neighbours(train, config), counts
     if lookups.wide is not None:
         others = _shortlists(lookups, train.take(held), held.astype(np.int32), config)
         everything = train.take(np.concatenate([kept, held]))
         lookups.wide = _fit_wide(everything, _concatenated([pairs, others]), config)
     return lookups
+
+
+def _alone(network: LookupNetwork | None, train: Dataset, counts: Int64, config: LookupConfig) -> Lookups:
+    """What needs no weights of scores."""
+    return Lookups(network, counts, near=_neighbours(train, config) if network is None else None)
 
 
 def _neighbours(rows: Dataset, config: LookupConfig) -> Near | None:
@@ -123,6 +140,7 @@ def _shortlists(lookups: Lookups, examples: Dataset, ids: Int32, config: LookupC
         if lookups.near is not None:
             parts.append(lookups.near.join(x, y, config.shortlist, ids[rows])[0])
         else:
+            assert lookups.network is not None
             parts.append(_united(y, lookups.network.candidates(x, min(config.shortlist, examples.num_labels))))
     return _concatenated(parts)
 
@@ -163,7 +181,7 @@ def _fit_mixers(lookups: Lookups, held: Dataset, config: LookupConfig, say: Call
     row = np.repeat(np.arange(len(held)), pairs.counts)
     told = np.unique(row[true]).size
     if told < FEWEST_ROWS or true.all():
-        say(f"the deep path alone: {told} held-out rows with a true candidate are too few to combine it")
+        say(f"{lookups.alone} alone: {told} held-out rows with a true candidate are too few to combine it")
         return
     for parts in combinations(config.parts):
         wanted = feature_names(parts)
@@ -172,18 +190,3 @@ def _fit_mixers(lookups: Lookups, held: Dataset, config: LookupConfig, say: Call
         lookups.mixers[key_of(parts)] = mixer
     units = len(lookups.mixers[key_of(config.parts)].out)
     say(f"combined on {len(held)} held-out rows, with {units} hidden units")
-
-
-def without_negatives(config: LookupConfig, train: Dataset) -> LookupConfig:
-    """Neighbours need values of at least 0: without them where there are others."""
-    if "near" in config.parts and len(train.x.values) and train.x.values.min() < 0:
-        return replace(config, parts=tuple(p for p in config.parts if p != "near"))
-    return config
-
-
-def usable(parts: Collection[str]) -> tuple[str, ...]:
-    """The parts in order. Raises InputError where none can propose labels."""
-    chosen = tuple(p for p in PARTS if p in parts)
-    if "deep" not in chosen and "near" not in chosen:
-        checks.fail("train", "deep or near must be left to propose labels", "+".join(chosen) or "none")
-    return chosen

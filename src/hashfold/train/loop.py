@@ -11,16 +11,13 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hashfold import checks
 from hashfold.errors import Interrupted, NonFiniteLossError
-from hashfold.kernels import native
 from hashfold.memory import peak_bytes
 from hashfold.train.best import BestWeights
 from hashfold.train.callbacks import Callback, RunInfo, StepReport
@@ -31,6 +28,7 @@ from hashfold.train.protocol import Examples, Trainable
 from hashfold.train.schedule import lr_factor, step_seed
 from hashfold.train.signals import StopSignals
 from hashfold.train.state import RunState, TrainResult, Window
+from hashfold.train.threads import threads
 from hashfold.train.validation import check_valid, metric_names, validate
 
 
@@ -60,7 +58,7 @@ def fit(
     with ExitStack() as stack:
         for callback in callbacks:
             stack.callback(callback.close)
-        stack.enter_context(_threads(config.threads))
+        stack.enter_context(threads(config.threads))
         signals = stack.enter_context(StopSignals(enabled=checkpoints is not None))
         return _Run(model, train, valid, config, list(callbacks), checkpoints, signals).go(resume)
 
@@ -281,19 +279,3 @@ class _Run:
         for callback in self.callbacks:
             callback.on_end(result)
         return result
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """torch and the kernels on `count` threads for the time of the run."""
-    if count is None:
-        yield
-        return
-    before = torch.get_num_threads(), native.num_threads()
-    torch.set_num_threads(count)
-    native.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        native.set_num_threads(before[1])

@@ -78,6 +78,9 @@ class PlainLog(Callback):
 
     def on_start(self, run: RunInfo) -> None:
         self._run = run
+        if not run.total_steps:
+            self._say(f"{run.rows:,} rows, no network to train")
+            return
         resumed = f", resumed after step {run.start_step}" if run.start_step else ""
         self._say(f"{run.rows:,} rows, {run.epochs} epochs, {run.total_steps:,} steps{resumed}")
 
