@@ -8,12 +8,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.optimize import minimize
 from scipy.special import expit
+from threadpoolctl import threadpool_limits
+from torch import Tensor
 
 from hashfold import checks
 from hashfold.index.base import Arrays, state_array
-from hashfold.sparse import Float32, Int64
+from hashfold.kernels.native import core
+from hashfold.sparse import Float32, Int32, Int64
 
 UNITS = 8
 DECAY = 1e-3  # of the squared weights, on standardised features
@@ -46,11 +50,21 @@ class Mixer:
 
     def scores(self, features: Float32) -> Float32:
         """(pairs,) of features (pairs, len(names))."""
-        z = (features - self.mean) / self.scale
-        y = z @ self.linear
+        x = torch.from_numpy(features)  # torch: its products and tanh run on all threads
+        linear, offset = self._of_raw(self.linear[None], np.zeros(1))
+        y = torch.addmv(offset, x, linear[0])
         if len(self.out):
-            y = y + np.tanh(z @ self.hidden[:, :-1].T + self.hidden[:, -1]) @ self.out
-        return np.asarray(y, np.float32)
+            hidden, bias = self._of_raw(self.hidden[:, :-1], self.hidden[:, -1])
+            y.addmv_(torch.addmm(bias, x, hidden.T).tanh_(), torch.from_numpy(self.out))
+        scores: Float32 = y.numpy()
+        return scores
+
+    def _of_raw(self, weight: npt.NDArray[Any], bias: npt.NDArray[Any]) -> tuple[Tensor, Tensor]:
+        """The same weights (units, features) and biases (units,) for features that are not standardised."""
+        raw = weight.astype(np.float64) / self.scale
+        return torch.from_numpy(raw.astype(np.float32)), torch.from_numpy(
+            (bias - raw @ self.mean).astype(np.float32)
+        )
 
     def log_odds(self, scores: Float32, indptr: Int64) -> Float32:
         """Of each candidate being true, from the scores of all candidates of its row."""
@@ -156,20 +170,24 @@ class _Lists:
         return cls(z[chosen.pairs], chosen.indptr, true[chosen.pairs], chosen.stands_for)
 
     def fit(self, shape: _Shape, seed: int, linear: Float32 | None = None) -> _Weights:
-        with_one = np.concatenate([self.z, np.ones((len(self.z), 1), np.float32)], 1)
+        z = torch.from_numpy(self.z)
+        with_one = torch.cat([z, z.new_ones(len(z), 1)], 1)
         share = self.true / np.repeat(np.add.reduceat(self.true, self.indptr[:-1]), np.diff(self.indptr))
         share = (share / (len(self.indptr) - 1)).astype(np.float32)
 
         def loss(vector: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
-            w = shape.unpack(vector)
-            active = np.tanh(with_one @ w.hidden.T)
-            value, slope = self._listwise(self.z @ w.linear + active @ w.out, share)
-            back = slope[:, None] * w.out * (1 - active * active)
-            gradient = np.concatenate([slope @ self.z, (back.T @ with_one).ravel(), slope @ active])
+            linear, hidden, out = map(torch.from_numpy, shape.unpack(vector))
+            active = (with_one @ hidden.T).tanh_()
+            value, slopes = self._listwise((z @ linear + active @ out).numpy(), share)
+            slope = torch.from_numpy(slopes)
+            back = torch.outer(slope, out).mul_(1 - active * active)
+            parts = slope @ z, (back.T @ with_one).flatten(), slope @ active
+            gradient = torch.cat(parts).numpy().astype(np.float64)
             return value + DECAY * float(vector @ vector), gradient + 2 * DECAY * vector
 
         start = shape.start(seed, linear)
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS})
+        with threadpool_limits(1, user_api="blas"):  # L-BFGS-B's own products are far too small for threads
+            found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS})
         return shape.unpack(found.x)
 
     def _listwise(self, scores: npt.NDArray[Any], share: Float32) -> tuple[float, Float32]:
@@ -191,7 +209,7 @@ def _chosen(scores: Float32, indptr: Int64, true: npt.NDArray[np.bool_]) -> _Cho
     rows = np.repeat(np.arange(len(counts)), counts)
     hits = np.bincount(rows, weights=true, minlength=len(counts)).astype(np.int64)
     useful = (hits > 0) & (hits < counts)
-    order = np.lexsort((-scores, ~true, rows))  # of each row the true ones, then the wrong ones from the best on
+    _, order = ranked(np.where(true, np.float32(np.inf), scores), indptr)  # the true, then the best wrong ones
     beyond = np.arange(len(rows)) - (indptr[:-1] + hits + PAIRS)[rows]
     easy = np.maximum(counts - hits - PAIRS, 0)
     step = np.maximum(1, easy // PAIRS)
@@ -200,6 +218,14 @@ def _chosen(scores: Float32, indptr: Int64, true: npt.NDArray[np.bool_]) -> _Cho
     stands_for = np.where(beyond < 0, 1.0, (easy / np.maximum(sampled, 1))[rows])[keep].astype(np.float32)
     kept = np.bincount(rows[keep], minlength=len(counts))[useful]
     return _Chosen(np.concatenate([[0], np.cumsum(kept)]).astype(np.int64), order[keep], stands_for)
+
+
+def ranked(scores: Float32, indptr: Int64, most: int | None = None) -> tuple[Int64, Int32]:
+    """Positions of the `most` (default: all) highest scores of each row, best first, and the rows' pointers."""
+    most = int(np.diff(indptr).max(initial=0)) if most is None else most
+    kept, order, values = indptr.copy(), np.arange(len(scores), dtype=np.int32), scores.copy()
+    core.rank_rows(most, kept, order, values)
+    return kept, order[: kept[-1]]
 
 
 def _log_sum_exp(scores: Float32, indptr: Int64) -> npt.NDArray[np.float64]:
@@ -221,11 +247,9 @@ def _fit_chance(scores: Float32, indptr: Int64, true: npt.NDArray[np.bool_]) -> 
     On the `FRONT` best candidates of each row: those that are shown. The many others, nearly all wrong, would
     outvote them.
     """
-    counts = np.diff(indptr)
-    rows = np.repeat(np.arange(len(counts)), counts)
-    order = np.lexsort((-scores, rows))
-    front = order[np.arange(len(rows)) - indptr[rows] < FRONT]
-    x = np.stack([scores[front], _log_sum_exp(scores, indptr)[rows[front]], np.ones(len(front))], 1)
+    shown, front = ranked(scores, indptr, FRONT)
+    per_row = np.repeat(_log_sum_exp(scores, indptr), np.diff(shown))
+    x = np.stack([scores[front], per_row, np.ones(len(front))], 1)
     x, y = x.astype(np.float64), true[front]
 
     def loss(weights: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
