@@ -22,6 +22,7 @@ from hashfold.index.schedule import (
 )
 from hashfold.index.select import all_active, select_rows, select_shared
 from hashfold.index.tables import BucketTables
+from hashfold.index.virtual import VirtualRows
 
 __all__ = [
     "INDEXES",
@@ -40,6 +41,7 @@ __all__ = [
     "RebuildSchedule",
     "RecallReport",
     "RowIndex",
+    "VirtualRows",
     "all_active",
     "index_options",
     "make_index",

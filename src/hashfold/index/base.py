@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashfold import checks
+from hashfold.index.virtual import Vectors, VirtualRows, spans
 from hashfold.sparse import CsrBatch, Float32, Int32, Int64, Ragged
 
 Queries = Float32 | CsrBatch
@@ -76,8 +77,9 @@ class NeuronIndex(ABC):
     """Finds the neurons whose weight vectors fit a query: large <x, w_i> + b_i.
 
     An index keeps a reference to the `vectors` and `bias` given to `build`, never a copy (unless their
-    type or layout forces one): scores always use the weights as they are now, while the tables, and a copy
-    of the weights in a lower precision, follow only through `update` and `build`.
+    type or layout forces one; `VirtualRows` are made a few at a time): scores always use the weights as they
+    are now, while the tables, and a copy of the weights in a lower precision, follow only through `update` and
+    `build`.
     """
 
     name: ClassVar[str]
@@ -86,14 +88,14 @@ class NeuronIndex(ABC):
     def __init__(self, num_items: int, dim: int) -> None:
         self.num_items = checks.integer(self._op(), "num_items", num_items, low=1, high=2**31 - 1)
         self.dim = checks.integer(self._op(), "dim", dim, low=1)
-        self._vectors: Float32 | None = None
+        self._vectors: Vectors | None = None
         self._bias: Float32 | None = None
 
-    def build(self, vectors: npt.ArrayLike, bias: npt.ArrayLike | None = None) -> None:
+    def build(self, vectors: npt.ArrayLike | VirtualRows, bias: npt.ArrayLike | None = None) -> None:
         """Indexes all items anew.
 
         Args:
-            vectors: (num_items, dim) float32, finite; kept by reference.
+            vectors: (num_items, dim) float32 or `VirtualRows`, finite; kept by reference.
             bias: (num_items,) float32, finite, or None for no bias; kept by reference.
 
         Raises: InputError for a wrong shape or values that are not finite.
@@ -110,7 +112,7 @@ class NeuronIndex(ABC):
         """Re-inserts the items whose vectors changed; nothing else moves.
 
         The new rows are also written to the arrays given to `build`, which changes nothing where those
-        are the live weights.
+        are the live weights, as virtual rows always are.
 
         Args:
             ids: (n,) int32, distinct, in [0, num_items).
@@ -141,7 +143,10 @@ class NeuronIndex(ABC):
         return self._state()
 
     def load_state(
-        self, arrays: Mapping[str, Any], vectors: npt.ArrayLike, bias: npt.ArrayLike | None = None
+        self,
+        arrays: Mapping[str, Any],
+        vectors: npt.ArrayLike | VirtualRows,
+        bias: npt.ArrayLike | None = None,
     ) -> None:
         """Goes on as the index that gave `state()`, in the place of `build`.
 
@@ -180,7 +185,7 @@ class NeuronIndex(ABC):
         """JSON-able; `make_index(**config)` makes an equal index, to be built from the vectors."""
 
     @abstractmethod
-    def _build(self, vectors: Float32, bias: Float32 | None) -> None: ...
+    def _build(self, vectors: Vectors, bias: Float32 | None) -> None: ...
 
     @abstractmethod
     def _update(self, ids: Int32, vectors: Float32, bias: Float32 | None) -> None: ...
@@ -194,23 +199,31 @@ class NeuronIndex(ABC):
     @abstractmethod
     def _load_state(self, arrays: Mapping[str, Any], with_bias: bool) -> None: ...
 
-    def _refill(self, vectors: Float32, bias: Float32 | None) -> None:
+    def _refill(self, vectors: Vectors, bias: Float32 | None) -> None:
         self._build(vectors, bias)  # for those that learn nothing from the data
 
     @classmethod
     def _op(cls) -> str:
         return f"{cls.name} index"
 
-    def _built(self, method: str) -> tuple[Float32, Float32 | None]:
+    def _built(self, method: str) -> tuple[Vectors, Float32 | None]:
         if self._vectors is None:
             checks.fail(f"{self._op()}.{method}", "the index must be built", "an empty index", "call build first")
         return self._vectors, self._bias
 
     def _checked(
-        self, op: str, vectors: npt.ArrayLike, bias: npt.ArrayLike | None
-    ) -> tuple[Float32, Float32 | None]:
-        checked: Float32 = checks.array(op, "vectors", vectors, np.float32, (self.num_items, self.dim))
-        checks.finite(op, "vectors", checked)
+        self, op: str, vectors: npt.ArrayLike | VirtualRows, bias: npt.ArrayLike | None
+    ) -> tuple[Vectors, Float32 | None]:
+        shape = (self.num_items, self.dim)
+        checked: Vectors
+        if isinstance(vectors, VirtualRows):
+            if vectors.shape != shape:
+                checks.fail(op, f"vectors must have shape {shape}", vectors.shape)
+            checked = vectors
+        else:
+            checked = checks.array(op, "vectors", vectors, np.float32, shape)
+        for part in spans(checked):
+            checks.finite(op, "vectors", checked[part])
         return checked, None if bias is None else self._checked_bias(op, bias, self.num_items)
 
     def _checked_bias(self, op: str, bias: npt.ArrayLike, count: int) -> Float32:
@@ -220,9 +233,10 @@ class NeuronIndex(ABC):
 
     def _write(self, ids: Int32, vectors: Float32, bias: Float32 | None) -> None:
         assert self._vectors is not None
-        if not self._vectors.flags.writeable:
-            self._vectors = self._vectors.copy()
-        self._vectors[ids] = vectors
+        if not isinstance(self._vectors, VirtualRows):
+            if not self._vectors.flags.writeable:
+                self._vectors = self._vectors.copy()
+            self._vectors[ids] = vectors
         if self._bias is not None:
             if not self._bias.flags.writeable:
                 self._bias = self._bias.copy()

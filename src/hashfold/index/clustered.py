@@ -24,9 +24,8 @@ from hashfold.index.lift import LIFTS, Lift, LiftKind
 from hashfold.index.precision import ScanRows
 from hashfold.index.tables import BucketTables
 from hashfold.index.topk import listed, probed, top_k
+from hashfold.index.virtual import Vectors, spans
 from hashfold.sparse import Float32, Int32
-
-ITEM_BLOCK = 65_536  # items assigned at a time
 
 
 class ClusteredIndex(NeuronIndex):
@@ -111,7 +110,7 @@ class ClusteredIndex(NeuronIndex):
             }
         )
 
-    def _build(self, vectors: Float32, bias: Float32 | None) -> None:
+    def _build(self, vectors: Vectors, bias: Float32 | None) -> None:
         self._lift = Lift.fit(self._lift.kind, vectors, bias)
         rng = np.random.default_rng(self.seed)
         count = min(self.num_items, self.sample_per_cluster * self.num_clusters)
@@ -120,7 +119,7 @@ class ClusteredIndex(NeuronIndex):
         self._centroids = kmeans(points, self.num_clusters, self.iterations, rng)
         self._refill(vectors, bias)
 
-    def _refill(self, vectors: Float32, bias: Float32 | None) -> None:
+    def _refill(self, vectors: Vectors, bias: Float32 | None) -> None:
         self._rows.build(vectors)
         self._lists.build(self._assign(vectors, bias))
 
@@ -128,11 +127,10 @@ class ClusteredIndex(NeuronIndex):
         self._rows.update(ids, vectors)
         self._lists.update(ids, self._assign(vectors, bias))
 
-    def _assign(self, vectors: Float32, bias: Float32 | None) -> Int32:
+    def _assign(self, vectors: Vectors, bias: Float32 | None) -> Int32:
         """(n, 1): the cluster of each row, in blocks, so that the lifted copy stays small."""
         clusters = np.empty((len(vectors), 1), np.int32)
-        for at in range(0, len(vectors), ITEM_BLOCK):
-            part = slice(at, at + ITEM_BLOCK)
+        for part in spans(vectors):
             items = self._lift.items(vectors[part], None if bias is None else bias[part])
             clusters[part, 0] = assign(items, self._centroids)
         return clusters

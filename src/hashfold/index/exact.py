@@ -11,6 +11,7 @@ from hashfold import checks
 from hashfold.index.base import Arrays, Candidates, NeuronIndex, Occupancy, Queries
 from hashfold.index.precision import ScanRows
 from hashfold.index.topk import exact_candidates, score_rows
+from hashfold.index.virtual import Vectors
 from hashfold.sparse import Float32, Int32, Ragged
 
 
@@ -42,7 +43,7 @@ class ExactIndex(NeuronIndex):
     def config(self) -> dict[str, Any]:
         return {"name": self.name, "num_items": self.num_items, "dim": self.dim, "precision": self._rows.precision}
 
-    def _build(self, vectors: Float32, bias: Float32 | None) -> None:
+    def _build(self, vectors: Vectors, bias: Float32 | None) -> None:
         self._rows.build(vectors)
 
     def _update(self, ids: Int32, vectors: Float32, bias: Float32 | None) -> None:

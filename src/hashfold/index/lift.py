@@ -16,6 +16,7 @@ import numpy as np
 
 from hashfold import checks
 from hashfold.index.base import Arrays, Queries, state_array
+from hashfold.index.virtual import Vectors, spans
 from hashfold.sparse import CsrBatch, Float32
 
 LiftKind = Literal["none", "bias", "norm"]
@@ -31,12 +32,12 @@ class Lift:
     largest: float  # M; items that outgrow it later are treated as if they had norm M
 
     @classmethod
-    def fit(cls, kind: LiftKind, vectors: Float32, bias: Float32 | None) -> Lift:
-        squares = _squares(vectors, bias)
-        if not np.isfinite(squares).all():
+    def fit(cls, kind: LiftKind, vectors: Vectors, bias: Float32 | None) -> Lift:
+        parts = [_squares(vectors[part], None if bias is None else bias[part]) for part in spans(vectors)]
+        if not all(np.isfinite(part).all() for part in parts):
             checks.fail("index", "squared norms of vectors must fit float32", "an overflow", "scale them down")
         with_bias = kind != "none" and bias is not None
-        largest = float(np.sqrt(squares.max())) if kind == "norm" else 0.0
+        largest = max(float(np.sqrt(part.max())) for part in parts) if kind == "norm" else 0.0
         return cls(kind, with_bias, largest)
 
     def state(self) -> Arrays:

@@ -13,9 +13,9 @@ from hashfold.index.base import Arrays, Candidates, NeuronIndex, Occupancy, Quer
 from hashfold.index.lift import LIFTS, Lift, LiftKind
 from hashfold.index.tables import BucketTables, Policy, occupancy_of
 from hashfold.index.topk import rescored
+from hashfold.index.virtual import Vectors, spans
 from hashfold.sparse import Float32, Int32
 
-ITEM_BLOCK = 65_536  # items hashed at a time
 MIN_TABLE_BITS = 10
 
 
@@ -95,11 +95,10 @@ class LshIndex(NeuronIndex):
     def config(self) -> dict[str, Any]:
         return {"name": self.name, "num_items": self.num_items, "dim": self.dim} | self._settings
 
-    def _build(self, vectors: Float32, bias: Float32 | None) -> None:
+    def _build(self, vectors: Vectors, bias: Float32 | None) -> None:
         self._set_lift(Lift.fit(self._lift.kind, vectors, bias))
         buckets = np.empty((self.num_items, self._hashes.num_tables), np.int32)
-        for at in range(0, self.num_items, ITEM_BLOCK):
-            part = slice(at, at + ITEM_BLOCK)
+        for part in spans(vectors):
             buckets[part] = self._buckets(self._lift.items(vectors[part], None if bias is None else bias[part]))
         self._tables.build(buckets)
 

@@ -10,6 +10,7 @@ import numpy as np
 from hashfold import checks
 from hashfold.index.base import Arrays, state_array
 from hashfold.index.topk import Rows
+from hashfold.index.virtual import Vectors, VirtualRows
 from hashfold.kernels.quantized import QuantizedRows
 from hashfold.sparse import Float32, Int32
 
@@ -24,6 +25,7 @@ class ScanRows:
     """
 
     def __init__(self, op: str, precision: str) -> None:
+        self._op = op
         self.precision = checks.one_of(op, "precision", precision, PRECISIONS)
         self._copy: QuantizedRows | None = None
 
@@ -31,15 +33,18 @@ class ScanRows:
     def state_names(self) -> tuple[str, ...]:
         return () if self.precision == "fp32" else ("codes", "scales")
 
-    def build(self, vectors: Float32) -> None:
+    def build(self, vectors: Vectors) -> None:
         if self.precision == "int8":
+            if isinstance(vectors, VirtualRows):
+                expected = "precision int8 keeps a copy of every row"
+                checks.fail(self._op, expected, "virtual rows", "use precision fp32")
             self._copy = QuantizedRows.quantize(vectors)
 
     def update(self, ids: Int32, vectors: Float32) -> None:
         if self._copy is not None:
             self._copy.replace(ids, vectors)
 
-    def rows(self, vectors: Float32) -> Rows:
+    def rows(self, vectors: Vectors) -> Rows:
         """What stands for the live weights `vectors` in a scan."""
         return vectors if self._copy is None else self._copy
 

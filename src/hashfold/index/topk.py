@@ -13,11 +13,14 @@ import numpy as np
 from hashfold import checks
 from hashfold.index.base import Candidates, Queries, dense_blocks, densify
 from hashfold.index.tables import gather
+from hashfold.index.virtual import VirtualRows, rows_at_once, spans
 from hashfold.kernels.native import core
 from hashfold.kernels.quantized import QuantizedQueries, QuantizedRows, scores_reference
 from hashfold.sparse import Float32, Int32, Int64
 
-Rows = Float32 | QuantizedRows
+Rows = Float32 | QuantizedRows | VirtualRows
+MOST_PAIRS = 1 << 22
+"""Of queries and virtual rows that are scored at a time."""
 
 
 def top_k(x: Float32, vectors: Rows, bias: Float32 | None, k: int) -> tuple[Int32, Float32]:
@@ -26,6 +29,8 @@ def top_k(x: Float32, vectors: Rows, bias: Float32 | None, k: int) -> tuple[Int3
     A blocked scan of all items on all threads, equal scores by smaller id; k at most the number of
     items. Raises InputError if fewer than k scores of a row are numbers (the others overflowed).
     """
+    if isinstance(vectors, VirtualRows):
+        return _top_k_in_blocks(x, vectors, bias, k)
     ids, scores = np.empty((len(x), k), np.int32), np.empty((len(x), k), np.float32)
     counts = np.empty(len(x), np.int64)
     if isinstance(vectors, QuantizedRows):
@@ -37,8 +42,23 @@ def top_k(x: Float32, vectors: Rows, bias: Float32 | None, k: int) -> tuple[Int3
     return ids, scores
 
 
+def _top_k_in_blocks(x: Float32, vectors: VirtualRows, bias: Float32 | None, k: int) -> tuple[Int32, Float32]:
+    """`top_k`: the best so far, merged with each block's. Ids ascend from block to block, so ties stay right."""
+    ids, scores = np.empty((len(x), 0), np.int32), np.empty((len(x), 0), np.float32)
+    for part in spans(vectors):
+        offset = None if bias is None else bias[part]
+        new = top_k(x, vectors[part], offset, min(k, part.stop - part.start))
+        ids = np.concatenate((ids, new[0] + np.int32(part.start)), 1)
+        scores = np.concatenate((scores, new[1]), 1)
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        ids, scores = np.take_along_axis(ids, best, 1), np.take_along_axis(scores, best, 1)
+    return ids, scores
+
+
 def top_k_reference(x: Float32, vectors: Rows, bias: Float32 | None, k: int) -> tuple[Int32, Float32]:
     """What `top_k` computes, word by word."""
+    if isinstance(vectors, VirtualRows):
+        vectors = vectors[:]
     if isinstance(vectors, QuantizedRows):
         scores = scores_reference(QuantizedQueries.quantize(x), vectors, bias)
     else:
@@ -61,10 +81,29 @@ def score_rows(
     x: Float32, vectors: Rows, bias: Float32 | None, indptr: Int64, ids: Int32, scores: Float32
 ) -> None:
     """Fills `scores` with <x_i, vectors[j]> + bias[j] of the ids j of each row i; ids in range."""
-    if isinstance(vectors, QuantizedRows):
+    if isinstance(vectors, VirtualRows):
+        _score_virtual(x, vectors, bias, indptr, ids, scores)
+    elif isinstance(vectors, QuantizedRows):
         core.score_rows_quantized(x, vectors.codes, vectors.scales, vectors.sums, bias, indptr, ids, scores)
     else:
         core.score_rows(x, vectors, bias, indptr, ids, scores)
+
+
+def _score_virtual(
+    x: Float32, vectors: VirtualRows, bias: Float32 | None, indptr: Int64, ids: Int32, scores: Float32
+) -> None:
+    """`score_rows`, each distinct row made once, a block of them at a time."""
+    distinct, places = np.unique(ids, return_inverse=True)
+    of_row = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    step = rows_at_once(vectors.shape[1])
+    for at in range(0, len(distinct), step):
+        block = distinct[at : at + step]
+        here = np.flatnonzero((places >= at) & (places < at + step))
+        starts = np.searchsorted(of_row[here], np.arange(len(indptr)))
+        part = np.empty(len(here), np.float32)
+        local = (places[here] - at).astype(np.int32)
+        core.score_rows(x, vectors[block], None if bias is None else bias[block], starts, local, part)
+        scores[here] = part
 
 
 def rescored(found: Candidates, x: Queries, vectors: Rows, bias: Float32 | None, budget: int) -> Candidates:
@@ -83,6 +122,8 @@ def probed(
     lists: object, probes: Int32, sizes: Int32, x: Float32, vectors: Rows, bias: Float32 | None, budget: int
 ) -> Candidates:
     """The `budget` best items of the lists `probes` (rows, p) by inner product; `sizes` of all lists."""
+    if isinstance(vectors, VirtualRows):
+        return _probed_virtual(lists, probes, sizes, x, vectors, bias, budget)
     room = np.minimum(sizes[probes].sum(axis=1, dtype=np.int64), budget)
     if isinstance(vectors, QuantizedRows):
         parts = (vectors.codes, vectors.scales, vectors.sums)
@@ -90,6 +131,19 @@ def probed(
     else:
         probe = partial(core.probe_lists, lists, probes, x, vectors, bias, budget)
     return gather(len(vectors), room, probe)
+
+
+def _probed_virtual(
+    lists: object, probes: Int32, sizes: Int32, x: Float32, vectors: VirtualRows, bias: Float32 | None, budget: int
+) -> Candidates:
+    """`probed` for as many queries at a time as `MOST_PAIRS` allows, so that they share the rows that are made."""
+    most = int(sizes[probes].sum(axis=1, dtype=np.int64).max(initial=1))
+    step, parts = max(1, MOST_PAIRS // max(1, most)), []
+    for at in range(0, max(1, len(x)), step):
+        chosen = probes[at : at + step]
+        everything = listed(lists, chosen, sizes, np.zeros(chosen.shape, np.float32), len(vectors), len(vectors))
+        parts.append(rescored(everything, x[at : at + step], vectors, bias, budget))
+    return Candidates.concatenate(parts, len(vectors))
 
 
 def listed(

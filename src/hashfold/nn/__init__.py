@@ -35,7 +35,7 @@ from hashfold.nn.folded import (
 )
 from hashfold.nn.hashed_linear import HashedLinear
 from hashfold.nn.losses import SampledSigmoidLoss, SampledSoftmaxLoss
-from hashfold.nn.lsh_linear import LSHLinear
+from hashfold.nn.lsh_linear import FoldedLSHLinear, HashedLSHLinear, LSHLinear
 from hashfold.nn.sparse_linear import SparseLinear
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "FoldedEmbedding",
     "FoldedEmbeddingBag",
     "FoldedGRU",
+    "FoldedLSHLinear",
     "FoldedLSTM",
     "FoldedLinear",
     "FoldedRNN",
@@ -66,6 +67,7 @@ __all__ = [
     "HashedEmbedding",
     "HashedEmbeddingBag",
     "HashedGRU",
+    "HashedLSHLinear",
     "HashedLSTM",
     "HashedLinear",
     "HashedRNN",

@@ -1,9 +1,11 @@
-"""A linear layer that computes only the neurons its input's hash looks up."""
+"""Linear layers that compute only the neurons that an input's hash looks up, over a table of rows or a fold."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from dataclasses import replace
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -11,17 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from hashfold import checks, functional
-from hashfold.index import Candidates, NeuronIndex, all_active, make_index, select_rows, select_shared
-from hashfold.index.select import Fill
+from hashfold.functional import RowUpdater
+from hashfold.index import NeuronIndex, VirtualRows
 from hashfold.kernels.active_step import PRECISIONS
 from hashfold.nn.active import ActiveValues
+from hashfold.nn.folded.hashed import HashOptions, hashed_weight
+from hashfold.nn.folded.weight import FoldedWeight, check_shape
+from hashfold.nn.losses import SampledSigmoidLoss, SampledSoftmaxLoss
+from hashfold.nn.neuron_lookup import Input, NeuronLookup, RowsAndBias, dense_rows, rows_of
 from hashfold.nn.row_layer import RowLayer
-from hashfold.sparse import ActiveSet, CsrBatch, RaggedIds
+from hashfold.sparse import ActiveSet, Float32
 
-Input: TypeAlias = Tensor | CsrBatch | ActiveValues
+LOSSES = {"softmax": SampledSoftmaxLoss, "sigmoid": SampledSigmoidLoss}
 
 
-class LSHLinear(RowLayer):
+class LSHLinear(NeuronLookup, RowLayer):
     """y = x W^T + b at the active neurons only; with all of them active, `nn.Linear` (SLIDE: Chen et al. 2020).
 
     Which neurons are active is decided outside of `forward`: `lookup` (one set a row: hidden layers and
@@ -54,91 +60,24 @@ class LSHLinear(RowLayer):
         init_std: float | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__(
-            in_features, out_features, bias, rows="out_features", init_std=init_std, generator=generator
+        RowLayer.__init__(
+            self, in_features, out_features, bias, rows="out_features", init_std=init_std, generator=generator
         )
         self.precision = checks.one_of("LSHLinear", "precision", precision, PRECISIONS)
-        if isinstance(index, NeuronIndex):
-            self.index = index
-        else:
-            self.index = make_index(index, out_features, in_features, **(index_options or {}))
-        if (self.index.num_items, self.index.dim) != (out_features, in_features):
-            shape = (self.index.num_items, self.index.dim)
-            checks.fail("LSHLinear", f"index must be over {(out_features, in_features)} (items, width)", shape)
-        self.register_load_state_dict_post_hook(_forget_tables)  # type: ignore[no-untyped-call]
+        self._set_index(index, index_options)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        super().reset_parameters(generator)
+        RowLayer.reset_parameters(self, generator)
         self._built = False
-
-    def rebuild(self) -> None:
-        """Builds the index from the weights as they are now."""
-        self.index.build(*self._weights())
-        self._built = True
-
-    def index_state(self) -> dict[str, npt.NDArray[Any]] | None:
-        """The index, which was built when the weights were others; None if the next lookup builds it."""
-        return self.index.state() if self._built else None
-
-    def load_index_state(self, state: Mapping[str, Any] | None) -> None:
-        """Goes on with the index of the layer that gave `index_state()`; call it after `load_state_dict`."""
-        if state is not None:
-            self.index.load_state(state, *self._weights())
-        self._built = state is not None
-
-    def _weights(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-        """Weight and bias as the index sees them: the same memory."""
-        return self.weight.detach().numpy(), None if self.bias is None else self.bias.detach().numpy()
-
-    def reinsert(self, ids: npt.NDArray[np.int32]) -> None:
-        """Moves these neurons (distinct ids) to where their weights belong now."""
-        if not self._built:
-            self.rebuild()
-            return
-        rows = torch.from_numpy(ids).long()
-        bias = None if self.bias is None else self.bias.detach()[rows].numpy()
-        self.index.update(ids, self.weight.detach()[rows].numpy(), bias)
-
-    def candidates(self, x: Input, budget: int) -> Candidates:
-        """What the index finds for each row of x, at most `budget` neurons, best first."""
-        if not self._built:
-            self.rebuild()
-        return self.index.query(_queries(x), budget)
-
-    def lookup(
-        self,
-        x: Input,
-        budget: int,
-        labels: RaggedIds | None = None,
-        *,
-        minimum: int = 0,
-        fill: Fill = "uniform",
-        seed: int = 0,
-    ) -> ActiveSet:
-        """One active set a row: its labels, then what its hash finds; see `hashfold.index.select_rows`."""
-        found = self.candidates(x, budget)
-        return select_rows(found, labels, self.out_features, budget, minimum, fill, seed)
-
-    def lookup_shared(
-        self, x: Input, labels: RaggedIds | None, *, hard_negatives: int, uniform: int, seed: int
-    ) -> ActiveSet:
-        """One active set for the batch: labels, `hard_negatives` looked up a row, `uniform` drawn ones.
-
-        See `hashfold.index.select_shared`. With no hard negatives the index is not asked.
-        """
-        found = self.candidates(x, hard_negatives) if hard_negatives else None
-        return select_shared(found, labels, self.out_features, uniform, seed, _num_rows(x))
-
-    def all_active(self, labels: RaggedIds | None, num_rows: int) -> ActiveSet:
-        """Every neuron: the dense layer, to compare with."""
-        return all_active(self.out_features, labels, num_rows)
 
     def forward(self, x: Input, active: ActiveSet | None = None) -> Tensor | ActiveValues:
         """Logits (rows, active) for a shared set or None (all neurons); `ActiveValues` for sets per row."""
         if active is None or active.shared:
-            return functional.active_linear(_dense(x), self.weight, self.bias, active, self._fused, self.precision)
-        rows = x if isinstance(x, Tensor) else functional.csr_tensors(x) if isinstance(x, CsrBatch) else x.csr()
-        return ActiveValues(active, functional.rowwise_linear(rows, self.weight, self.bias, active, self._fused))
+            return functional.active_linear(
+                dense_rows(x), self.weight, self.bias, active, self._fused, self.precision
+            )
+        values = functional.rowwise_linear(rows_of(x), self.weight, self.bias, active, self._fused)
+        return ActiveValues(active, values)
 
     def loss_step(self, x: Tensor, active: ActiveSet, loss: str) -> tuple[float, Tensor]:
         """One pass for what `forward`, a loss and `backward` do: the mean loss over rows, and its gradient for x.
@@ -158,26 +97,117 @@ class LSHLinear(RowLayer):
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, index={self.index.name}"
 
-
-def _forget_tables(layer: nn.Module, _: object) -> None:
-    """New weights: the tables are rebuilt at the next lookup."""
-    assert isinstance(layer, LSHLinear)
-    layer._built = False
+    def _weights(self) -> RowsAndBias:
+        return self.weight.detach().numpy(), None if self.bias is None else self.bias.detach().numpy()
 
 
-def _queries(x: Input) -> npt.NDArray[np.float32] | CsrBatch:
-    if isinstance(x, CsrBatch):
-        return x
-    if isinstance(x, ActiveValues):
-        return x.to_csr()
-    return x.detach().numpy()
+class FoldedLSHLinear(NeuronLookup):
+    """`LSHLinear` over a `FoldedWeight`: rows are built for the active neurons only, never all.
+
+    Args:
+        in_features, out_features, bias, index, index_options: as of `LSHLinear`.
+        weight: (out_features, in_features), perhaps that of another layer.
+
+    Gradients for x, bias, and the weight's stored values, of their size: an optimizer's state is as small as the
+    weight. Optimizers step it as any parameter (it cannot be fused). Tables are built from the rows, and exact
+    searches made over them, a few at a time. Cost: as of `LSHLinear`, and once a batch each active row is built.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        weight: FoldedWeight,
+        index: str | NeuronIndex = "lsh",
+        index_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.weight = check_shape(type(self).__name__, weight, out_features, in_features)
+        self.in_features, self.out_features = in_features, out_features
+        self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
+        self._set_index(index, index_options)
+
+    def forward(self, x: Input, active: ActiveSet | None = None) -> Tensor | ActiveValues:
+        """Logits (rows, active) for a shared set or None (all neurons); `ActiveValues` for sets per row."""
+        self._check_active(active)
+        if active is None or active.covers_all:
+            y = self.weight.matmul(dense_rows(x))
+            return y if self.bias is None else y + self.bias
+        if active.shared:
+            ids = torch.from_numpy(active.ids).long()
+            return nn.functional.linear(dense_rows(x), self.weight.rows(ids), self._bias_of(ids))
+        distinct, places = np.unique(active.ids, return_inverse=True)
+        local = replace(active, ids=places.astype(np.int32), num_items=len(distinct))
+        ids = torch.from_numpy(distinct).long()
+        rows, bias = self.weight.rows(ids), self._bias_of(ids)
+        return ActiveValues(active, functional.rowwise_linear(rows_of(x), rows, bias, local))
+
+    def loss_step(self, x: Tensor, active: ActiveSet, loss: str) -> tuple[float, Tensor]:
+        """As of `LSHLinear`, but gradients are added to `.grad` of the stored values and the bias."""
+        checks.one_of("FoldedLSHLinear.loss_step", "loss", loss, LOSSES)
+        if not active.shared:
+            checks.fail("FoldedLSHLinear.loss_step", "active must be shared by the batch", "a set per row")
+        x = x.detach().requires_grad_()
+        logits = self(x, active)
+        value, grad = LOSSES[loss]().with_gradient(logits.detach(), active)
+        torch.autograd.backward(logits, grad)
+        assert x.grad is not None
+        return float(value), x.grad
+
+    def fuse_with(self, optimizer: RowUpdater) -> None:
+        op = "FoldedLSHLinear"
+        checks.fail(op, "shared values move once a step, not row by row", "fuse", "call optimizer.step() alone")
+
+    def extra_repr(self) -> str:
+        shape = f"in_features={self.in_features}, out_features={self.out_features}"
+        return f"{shape}, bias={self.bias is not None}, index={self.index.name}"
+
+    def _bias_of(self, ids: Tensor) -> Tensor | None:
+        return None if self.bias is None else self.bias[ids]
+
+    def _check_active(self, active: ActiveSet | None) -> None:
+        if active is not None and active.num_items != self.out_features:
+            expected = f"active must be a set of {self.out_features} neurons"
+            checks.fail(type(self).__name__, expected, active.num_items)
+
+    def _weights(self) -> RowsAndBias:
+        return _RowsOf(self.weight), None if self.bias is None else self.bias.detach().numpy()
 
 
-def _dense(x: Input) -> Tensor:
-    if isinstance(x, CsrBatch):
-        return torch.from_numpy(x.to_scipy().toarray())
-    return x.to_dense() if isinstance(x, ActiveValues) else x
+class HashedLSHLinear(FoldedLSHLinear):
+    """`LSHLinear` whose weights share buckets: its arguments, then `HashOptions`.
+
+    HashedLSHLinear(256, 100_000, compression_ratio=16) stores 1.6 million values for 25.6 million weights. Virtual
+    weights start with standard deviation 1 / sqrt(in_features), as those of `LSHLinear`, biases at zero.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        index: str | NeuronIndex = "lsh",
+        index_options: Mapping[str, Any] | None = None,
+        **hashing: Unpack[HashOptions],
+    ) -> None:
+        op = type(self).__name__
+        checks.integer(op, "in_features", in_features, low=1)
+        checks.integer(op, "out_features", out_features, low=1)
+        weight = hashed_weight(op, out_features, in_features, hashing, 1.0 / math.sqrt(in_features))
+        super().__init__(in_features, out_features, bias, weight=weight, index=index, index_options=index_options)
 
 
-def _num_rows(x: Input) -> int:
-    return x.num_rows if isinstance(x, ActiveValues) else len(x)
+class _RowsOf(VirtualRows):
+    """The rows of a folded weight, as an index asks for them."""
+
+    def __init__(self, weight: FoldedWeight) -> None:
+        super().__init__(weight.out_features, weight.in_features)
+        self.weight = weight
+
+    @torch.no_grad()
+    def make(self, ids: npt.NDArray[np.int64]) -> Float32:
+        rows: Float32 = self.weight.rows(torch.from_numpy(ids)).float().numpy()
+        return rows

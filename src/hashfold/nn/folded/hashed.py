@@ -125,17 +125,7 @@ class HashedWeight(FoldedWeight):
     @classmethod
     def _from_settings(cls, settings: dict[str, Any]) -> HashedWeight:
         op = "HashedWeight.from_spec"
-        names = {
-            "out_features",
-            "in_features",
-            "num_buckets",
-            "sign",
-            "tile",
-            "blocks",
-            "seed",
-            "identity",
-            "scale",
-        }
+        names = {"out_features", "in_features", *SETTINGS}
         if set(settings) != names:
             checks.fail(op, f"a hashed weight has {', '.join(sorted(names))}", ", ".join(sorted(settings)))
         scale = checks.number(op, "scale", settings.pop("scale"), above=0.0)
