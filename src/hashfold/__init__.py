@@ -27,7 +27,9 @@ _HOME_OF = {
     "CodebookLinear": "hashfold.nn",
     "CodebookRNN": "hashfold.nn",
     "CodebookWeight": "hashfold.nn",
+    "CodebookConfig": "hashfold.compress",
     "CsrBatch": "hashfold.sparse",
+    "DKM": "hashfold.compress",
     "FoldedConv1d": "hashfold.nn",
     "FoldedConv2d": "hashfold.nn",
     "FoldedConv3d": "hashfold.nn",
@@ -39,6 +41,7 @@ _HOME_OF = {
     "FoldedLinear": "hashfold.nn",
     "FoldedRNN": "hashfold.nn",
     "FoldedWeight": "hashfold.nn",
+    "HashConfig": "hashfold.compress",
     "HashedConv1d": "hashfold.nn",
     "HashedConv2d": "hashfold.nn",
     "HashedConv3d": "hashfold.nn",
@@ -55,6 +58,7 @@ _HOME_OF = {
     "HashfoldModel": "hashfold.model",
     "InputError": "hashfold.errors",
     "LSHLinear": "hashfold.nn",
+    "PruneConfig": "hashfold.compress",
     "RaggedIds": "hashfold.sparse",
     "RowAdagrad": "hashfold.optim",
     "RowAdam": "hashfold.optim",
@@ -62,6 +66,7 @@ _HOME_OF = {
     "SampledSigmoidLoss": "hashfold.nn",
     "SampledSoftmaxLoss": "hashfold.nn",
     "SparseLinear": "hashfold.nn",
+    "StraightThrough": "hashfold.compress",
 }
 
 __all__ = [*_HOME_OF]

@@ -1,5 +1,33 @@
-"""Compressed models: their files."""
+"""Compressed models: how weights are folded, and their files.
 
+The module can be called: `hashfold.compress(model, config)` is `hashfold.compress.compress`.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+from hashfold.compress.apply import compress
+from hashfold.compress.config import DKM, CodebookConfig, HashConfig, PruneConfig, StraightThrough
 from hashfold.compress.files import load, save
 
-__all__ = ["load", "save"]
+__all__ = [
+    "DKM",
+    "CodebookConfig",
+    "HashConfig",
+    "PruneConfig",
+    "StraightThrough",
+    "compress",
+    "load",
+    "save",
+]
+
+
+class _Callable(ModuleType):
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        return compress(*arguments, **keywords)
+
+
+sys.modules[__name__].__class__ = _Callable
