@@ -7,6 +7,7 @@ namespace hashfold {
 
 void bind_active_linear(nanobind::module_& m);
 void bind_hashed_linear(nanobind::module_& m);
+void bind_folded(nanobind::module_& m);
 void bind_quantized(nanobind::module_& m);
 void bind_active_step(nanobind::module_& m);
 void bind_runtime(nanobind::module_& m);

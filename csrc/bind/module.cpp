@@ -15,6 +15,7 @@ NB_MODULE(_native, m) {
     hashfold::bind_sparse_linear(m);
     hashfold::bind_rowwise_linear(m);
     hashfold::bind_hashed_linear(m);
+    hashfold::bind_folded(m);
     hashfold::bind_text_reader(m);
     hashfold::bind_row_search(m);
     hashfold::bind_label_votes(m);

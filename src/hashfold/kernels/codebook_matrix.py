@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from hashfold import checks
+from hashfold.kernels.arrays import out, view
+from hashfold.kernels.native import core
 from hashfold.kernels.registry import Operator, register
 
 
@@ -78,7 +80,10 @@ def check_layout(
 def codebook_matmul(
     x: Tensor, codes: Tensor, codebook: Tensor, bits: int, in_features: int, group_rows: int, group_cols: int
 ) -> Tensor:
-    return reference(x, codes, codebook, bits, in_features, group_rows, group_cols)
+    y = x.new_empty(x.shape[0], codes.shape[0])
+    fold = core.CodebookFold(view(codes), in_features, bits, codebook.shape[2], group_rows, group_cols)
+    core.folded_matmul(fold, view(codebook.flatten()), view(x), out(y))
+    return y
 
 
 @codebook_matmul.register_fake
@@ -92,8 +97,10 @@ def _(
 def grad_x(
     grad: Tensor, codes: Tensor, codebook: Tensor, bits: int, in_features: int, group_rows: int, group_cols: int
 ) -> Tensor:
-    every = torch.arange(codes.shape[0])
-    return grad @ rows_reference(every, codes, codebook, bits, in_features, group_rows, group_cols)
+    g = grad.new_empty(grad.shape[0], in_features)
+    fold = core.CodebookFold(view(codes), in_features, bits, codebook.shape[2], group_rows, group_cols)
+    core.folded_grad_x(fold, view(codebook.flatten()), view(grad), out(g))
+    return g
 
 
 @grad_x.register_fake
@@ -115,8 +122,10 @@ def grad_codebook(
     group_rows: int,
     group_cols: int,
 ) -> Tensor:
-    every = torch.arange(codes.shape[0])
-    return rows_grad(grad.T @ x, every, codes, groups, dim, bits, in_features, group_rows, group_cols)
+    g = grad.new_empty(groups, 2**bits, dim)
+    fold = core.CodebookFold(view(codes), in_features, bits, dim, group_rows, group_cols)
+    core.folded_grad_shared(fold, view(grad), view(x), out(g.flatten()))
+    return g
 
 
 @grad_codebook.register_fake
@@ -159,7 +168,10 @@ codebook_matmul.register_autograd(_backward, setup_context=_setup)
 def codebook_rows(
     ids: Tensor, codes: Tensor, codebook: Tensor, bits: int, in_features: int, group_rows: int, group_cols: int
 ) -> Tensor:
-    return rows_reference(ids, codes, codebook, bits, in_features, group_rows, group_cols)
+    rows = codebook.new_empty(ids.shape[0], in_features)
+    fold = core.CodebookFold(view(codes), in_features, bits, codebook.shape[2], group_rows, group_cols)
+    core.folded_rows(fold, view(codebook.flatten()), view(ids), out(rows))
+    return rows
 
 
 @codebook_rows.register_fake
@@ -181,9 +193,10 @@ def rows_grad(
     group_rows: int,
     group_cols: int,
 ) -> Tensor:
-    places = _places(ids, codes, dim, bits, in_features, group_rows, group_cols)
-    flat = grad.new_zeros(groups * 2**bits * dim).index_add(0, places.flatten(), grad.flatten())
-    return flat.view(groups, 2**bits, dim)
+    g = grad.new_empty(groups, 2**bits, dim)
+    fold = core.CodebookFold(view(codes), in_features, bits, dim, group_rows, group_cols)
+    core.folded_rows_grad(fold, view(ids), view(grad), out(g.flatten()))
+    return g
 
 
 @rows_grad.register_fake

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from hashfold import checks
+from hashfold.kernels.arrays import out, view
 from hashfold.kernels.hashed_linear import _WORD, _mixed
+from hashfold.kernels.native import core
 from hashfold.kernels.registry import Operator, register
 
 TILES = (1, 4, 8, 16, 32)
@@ -49,7 +51,10 @@ def check_layout(
 def hashed_matmul(
     x: Tensor, buckets: Tensor, out_features: int, seed: int, sign: bool, tile: int, blocks: int, identity: bool
 ) -> Tensor:
-    return reference(x, buckets, out_features, seed, sign, tile, blocks, identity)
+    y = x.new_empty(x.shape[0], out_features)
+    fold = core.HashedFold(out_features, x.shape[1], seed, sign, tile, blocks, identity)
+    core.folded_matmul(fold, view(buckets), view(x), out(y))
+    return y
 
 
 @hashed_matmul.register_fake
@@ -63,8 +68,10 @@ def _(
 def grad_x(
     grad: Tensor, buckets: Tensor, in_features: int, seed: int, sign: bool, tile: int, blocks: int, identity: bool
 ) -> Tensor:
-    every = torch.arange(grad.shape[1])
-    return grad @ rows_reference(every, buckets, in_features, len(every), seed, sign, tile, blocks, identity)
+    g = grad.new_empty(grad.shape[0], in_features)
+    fold = core.HashedFold(grad.shape[1], in_features, seed, sign, tile, blocks, identity)
+    core.folded_grad_x(fold, view(buckets), view(grad), out(g))
+    return g
 
 
 @grad_x.register_fake
@@ -78,8 +85,10 @@ def _(
 def grad_buckets(
     grad: Tensor, x: Tensor, num_buckets: int, seed: int, sign: bool, tile: int, blocks: int, identity: bool
 ) -> Tensor:
-    every = torch.arange(grad.shape[1])
-    return rows_grad(grad.T @ x, every, num_buckets, len(every), seed, sign, tile, blocks, identity)
+    g = grad.new_empty(num_buckets)
+    fold = core.HashedFold(grad.shape[1], x.shape[1], seed, sign, tile, blocks, identity)
+    core.folded_grad_shared(fold, view(grad), view(x), out(g))
+    return g
 
 
 @grad_buckets.register_fake
@@ -120,7 +129,10 @@ def hashed_rows(
     blocks: int,
     identity: bool,
 ) -> Tensor:
-    return rows_reference(ids, buckets, in_features, out_features, seed, sign, tile, blocks, identity)
+    rows = buckets.new_empty(ids.shape[0], in_features)
+    fold = core.HashedFold(out_features, in_features, seed, sign, tile, blocks, identity)
+    core.folded_rows(fold, view(buckets), view(ids), out(rows))
+    return rows
 
 
 @hashed_rows.register_fake
@@ -150,9 +162,10 @@ def rows_grad(
     blocks: int,
     identity: bool,
 ) -> Tensor:
-    places, signs = _places(ids, num_buckets, (out_features, grad.shape[1]), seed, tile, blocks, identity)
-    terms = grad * signs if sign and not identity else grad
-    return grad.new_zeros(num_buckets).index_add(0, places.flatten(), terms.flatten())
+    g = grad.new_empty(num_buckets)
+    fold = core.HashedFold(out_features, grad.shape[1], seed, sign, tile, blocks, identity)
+    core.folded_rows_grad(fold, view(ids), view(grad), out(g))
+    return g
 
 
 @rows_grad.register_fake
