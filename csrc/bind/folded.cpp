@@ -104,11 +104,10 @@ void bind_folded(nb::module_& m) {
             new (self) HashedFold{outputs, inputs, seed, sign, tile, blocks, identity};
         });
     nb::class_<CodebookFold>(m, "CodebookFold")
-        .def("__init__",
-             [](CodebookFold* self, Array2<const uint8_t> codes, int64_t inputs, int64_t bits, int64_t dim,
-                int64_t group_rows, int64_t group_cols) {
-                 new (self) CodebookFold{codes, inputs, bits, dim, group_rows, group_cols};
-             });
+        .def("__init__", [](CodebookFold* self, Array2<const uint8_t> codes, int64_t inputs, int64_t bits,
+                            int64_t dim, int64_t group_rows, int64_t group_cols) {
+            new (self) CodebookFold{codes, inputs, bits, dim, group_rows, group_cols};
+        });
     bind_for<HashedFold, float>(m);
     bind_for<HashedFold, double>(m);
     bind_for<CodebookFold, float>(m);

@@ -109,8 +109,7 @@ class PackedRows {
         const int64_t steps = parts_of(from.cols, kAtOnce);
         parallel_chunks(parts_of(from.rows, width) * steps, 16, [&](int64_t begin, int64_t end, int) {
             for (int64_t c = begin; c < end; ++c)
-                pack(from, c / steps * width, c % steps * kAtOnce,
-                     std::min(from.cols, (c % steps + 1) * kAtOnce));
+                pack(from, c / steps * width, c % steps * kAtOnce, std::min(from.cols, (c % steps + 1) * kAtOnce));
         });
     }
 
@@ -132,7 +131,8 @@ class PackedRows {
 // body(first, rows): rounds of so many rows that their operands, `width` elements a row, are not too large.
 template <class Body>
 void in_rounds(int64_t rows, int64_t width, const Body& body) {
-    const int64_t most = std::max(kFoldedBatch, kMostPacked / std::max<int64_t>(width, 1) / kFoldedBatch * kFoldedBatch);
+    const int64_t most =
+        std::max(kFoldedBatch, kMostPacked / std::max<int64_t>(width, 1) / kFoldedBatch * kFoldedBatch);
     for (int64_t first = 0; first < rows; first += most) body(first, std::min(most, rows - first));
 }
 
@@ -211,7 +211,8 @@ Parts parts_of_rows(const M& w) {
     const int64_t runs = runs_of(w);
     Parts parts{{}, runs >= kMostParts && w.num_shared > kSmallTable, lanes_of(w)};
     const int64_t tiles = parts_of(w.outputs, kFoldedRows);
-    const int64_t count = parts.disjoint ? std::min(runs, 4 * kMostParts) : std::min(tiles, tables_for(w, w.outputs));
+    const int64_t count =
+        parts.disjoint ? std::min(runs, 4 * kMostParts) : std::min(tiles, tables_for(w, w.outputs));
     for (int64_t p = 0; p < count; ++p)
         parts.starts.push_back(parts.disjoint ? run_start(w, runs * p / count) : tiles * p / count * kFoldedRows);
     parts.starts.push_back(w.outputs);
@@ -302,16 +303,15 @@ void folded_rows_grad(const M& given, const int64_t* ids, Matrix<const T> grad, 
     const auto kept = prepared(given);
     const M& w = kept.matrix;
     std::fill_n(grad_shared, w.num_shared, T(0));
-    summed_over_parts(parts_of_ids(w, grad.rows), w.num_shared, grad_shared, [&](Range which, FoldedSums<T> sums) {
-        functions(w).rows_grad(w, ids, grad, which, sums);
-    });
+    summed_over_parts(parts_of_ids(w, grad.rows), w.num_shared, grad_shared,
+                      [&](Range which, FoldedSums<T> sums) { functions(w).rows_grad(w, ids, grad, which, sums); });
 }
 
-#define HASHFOLD_INSTANTIATE(M, T)                                                      \
-    template void folded_matmul(const M<T>&, Matrix<const T>, Matrix<T>);               \
-    template void folded_grad_x(const M<T>&, Matrix<const T>, Matrix<T>);               \
+#define HASHFOLD_INSTANTIATE(M, T)                                                       \
+    template void folded_matmul(const M<T>&, Matrix<const T>, Matrix<T>);                \
+    template void folded_grad_x(const M<T>&, Matrix<const T>, Matrix<T>);                \
     template void folded_grad_shared(const M<T>&, Matrix<const T>, Matrix<const T>, T*); \
-    template void folded_rows(const M<T>&, const int64_t*, Matrix<T>);                  \
+    template void folded_rows(const M<T>&, const int64_t*, Matrix<T>);                   \
     template void folded_rows_grad(const M<T>&, const int64_t*, Matrix<const T>, T*);
 HASHFOLD_INSTANTIATE(HashedMatrix, float)
 HASHFOLD_INSTANTIATE(HashedMatrix, double)

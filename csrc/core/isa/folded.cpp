@@ -18,10 +18,9 @@ static_assert(kFoldedPadding >= kWidth<float>);
 
 // C (rows x cols) += A B, where row k of B lies at b + k * b_stride. Compiled once for all that use it.
 template <class T>
-__attribute__((noinline)) void product(Strided<T> a, int64_t rows, const T* b, int64_t b_stride, int64_t depth, T* c,
-                                       int64_t c_stride, int64_t cols, bool accumulate) {
-    column_of_tiles(
-        a, rows, [&](int64_t k) { return b + k * b_stride; }, depth, c, c_stride, cols, accumulate);
+__attribute__((noinline)) void product(Strided<T> a, int64_t rows, const T* b, int64_t b_stride, int64_t depth,
+                                       T* c, int64_t c_stride, int64_t cols, bool accumulate) {
+    column_of_tiles(a, rows, [&](int64_t k) { return b + k * b_stride; }, depth, c, c_stride, cols, accumulate);
 }
 
 template <class M>

@@ -3,8 +3,8 @@
 
 #include "../folded_table.hpp"
 #include "folded_sinks.hpp"
-#include "unpack.hpp"
 #include "lookup.hpp"
+#include "unpack.hpp"
 
 namespace hashfold::HASHFOLD_ISA {
 
@@ -97,7 +97,8 @@ class CodebookReader {
         const int64_t dim = w_.dim;
         for_runs(from, count, [&](int64_t, int64_t n, int64_t group, const uint8_t* codes) {
             const T* book = w_.shared + group * entries_;
-            for (; n >= dim && dim <= 16; n -= dim, ++codes) copy_vector(book + *codes * dim, dim, stage.room(dim));
+            for (; n >= dim && dim <= 16; n -= dim, ++codes)
+                copy_vector(book + *codes * dim, dim, stage.room(dim));
             for (; n > 0; n -= dim, ++codes)
                 for (int64_t i = 0; i < least(n, dim); i += 64) {
                     const int64_t some = least(int64_t{64}, least(n, dim) - i);

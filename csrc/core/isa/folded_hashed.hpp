@@ -156,8 +156,7 @@ class HashedReader {
             return with_signs<T, W>(load(block + found.places[t] + within), found.signs[t] >> within);
         } else {
             uint32_t signs = 0;
-            for (int k = 0; k < W / Tile; ++k)
-                signs |= (found.signs[t + k] & ((1u << Tile) - 1)) << (k * Tile);
+            for (int k = 0; k < W / Tile; ++k) signs |= (found.signs[t + k] & ((1u << Tile) - 1)) << (k * Tile);
             return with_signs<T, W>(side_by_side<Tile, W>(block, found.places + t), signs);
         }
     }
@@ -188,8 +187,7 @@ class HashedReader {
             find<Tile>((from + done) / Tile, found);
             const int64_t here = least(kGroup * Tile, count - done);
             for (int64_t t = 0; t * Tile < here; ++t)
-                add_tile<Tile>(values + done + t * Tile, here - t * Tile, found.signs[t],
-                               block + found.places[t]);
+                add_tile<Tile>(values + done + t * Tile, here - t * Tile, found.signs[t], block + found.places[t]);
         }
     }
 
@@ -198,7 +196,8 @@ class HashedReader {
         constexpr int N = Tile < kWidth<T> ? Tile : kWidth<T>;
         using Values = typename Lanes<T, N>::Values;
         if (count < Tile || Tile == 1) {
-            for (int64_t l = 0; l < least(count, int64_t{Tile}); ++l) to[l] += signs >> l & 1 ? -values[l] : values[l];
+            for (int64_t l = 0; l < least(count, int64_t{Tile}); ++l)
+                to[l] += signs >> l & 1 ? -values[l] : values[l];
             return;
         }
         for (int part = 0; part < Tile; part += N) {

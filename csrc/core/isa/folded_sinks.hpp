@@ -1,6 +1,6 @@
-// Where decoded weights go: a reader gives a sink the weights of a piece of a row, a vector at a time and in order.
-// sink.take<U>(at, weights): weights [at, at + kWidth) of the piece; U in [0, 4) tells apart the vectors of an
-// unrolled loop. Lanes behind the last weight are zero.
+// Where decoded weights go: a reader gives a sink the weights of a piece of a row, a vector at a time and in
+// order. sink.take<U>(at, weights): weights [at, at + kWidth) of the piece; U in [0, 4) tells apart the vectors of
+// an unrolled loop. Lanes behind the last weight are zero.
 #pragma once
 
 #include "../simd.hpp"

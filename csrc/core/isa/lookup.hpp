@@ -1,5 +1,5 @@
-// Values of a small table picked by bytes. A table of up to 128 floats stays in registers where the instruction set
-// has a shuffle of floats by index; any other is read entry by entry.
+// Values of a small table picked by bytes. A table of up to 128 floats stays in registers where the instruction
+// set has a shuffle of floats by index; any other is read entry by entry.
 #pragma once
 
 #include "folded_sinks.hpp"
@@ -20,7 +20,8 @@ inline constexpr int kMostShuffledBits = kShuffleBits ? 3 + kShuffleBits - (kShu
 typedef uint8_t ByteLanes __attribute__((vector_size(HASHFOLD_VECTOR_BYTES / 4)));
 
 #if !defined(__clang__) && defined(__AVX2__)
-// table: 2^Bits floats, a power of two of vectors. Higher bits of an index may be set only where Bits is kShuffleBits.
+// table: 2^Bits floats, a power of two of vectors. Higher bits of an index may be set only where Bits is
+// kShuffleBits.
 template <int Bits>
 HF_INLINE Vec<float> shuffled(const Vec<float>* table, Vec<int32_t> at) {
     if constexpr (Bits <= kShuffleBits) {
@@ -75,7 +76,8 @@ HF_INLINE bool look_up_in_registers(const float* table, int bits, const uint8_t*
 
 // Feeds table[codes[i]] for i < count as weights [at, at + count); at: a multiple of the vector's width.
 template <class T, class Sink>
-HF_INLINE void look_up(const T* table, [[maybe_unused]] int bits, const uint8_t* codes, int64_t at, int64_t count, Sink& sink) {
+HF_INLINE void look_up(const T* table, [[maybe_unused]] int bits, const uint8_t* codes, int64_t at, int64_t count,
+                       Sink& sink) {
 #if !defined(__clang__) && defined(__AVX2__)
     if constexpr (sizeof(T) == sizeof(float))
         if (look_up_in_registers(table, bits, codes, at, count, sink)) return;

@@ -8,7 +8,8 @@ namespace hashfold::HASHFOLD_ISA {
 // Bytes that may be written behind the last code.
 inline constexpr int64_t kUnpackRoom = 64;
 
-// Eight codes, side by side in the lowest bits of a word, each moved to its byte: halves are moved apart three times.
+// Eight codes, side by side in the lowest bits of a word, each moved to its byte: halves are moved apart three
+// times.
 template <int Bits>
 HF_INLINE uint64_t to_bytes(uint64_t x) {
     if constexpr (Bits < 8) {
@@ -52,7 +53,8 @@ HF_INLINE void unpack_bits(const uint8_t* packed, int64_t count, uint8_t* codes)
     };
     int64_t at = 0, done = 0;
     // A word is read whole: it may reach into the codes that follow, but not behind the row.
-    for (; at + kWords * Bits + static_cast<int64_t>(sizeof(Eight)) - Bits <= bytes; at += kWords * Bits, done += 64) {
+    for (; at + kWords * Bits + static_cast<int64_t>(sizeof(Eight)) - Bits <= bytes;
+         at += kWords * Bits, done += 64) {
         for (int64_t g = 0; g < kWords; ++g) {
             Eight word;
             std::memcpy(&word, packed + at + g * Bits, sizeof word);
