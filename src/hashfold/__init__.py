@@ -67,6 +67,7 @@ _HOME_OF = {
     "SampledSoftmaxLoss": "hashfold.nn",
     "SparseLinear": "hashfold.nn",
     "StraightThrough": "hashfold.compress",
+    "report": "hashfold.compress",
 }
 
 __all__ = [*_HOME_OF]

@@ -1,5 +1,7 @@
 """Small models with folded weights, and the dense ones they came from."""
 
+import os
+
 import torch
 from torch import nn
 
@@ -65,3 +67,28 @@ def assert_same(one: nn.Module, other: nn.Module) -> None:
         assert a[name].dtype == b[name].dtype
         assert torch.equal(a[name], b[name]), name
         assert not b[name].is_meta
+
+
+class Hoarder(nn.Module):
+    """Remembers its weight as it was before it was folded: 16 MB in no file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = fold_layer(nn.Linear(8, 8), hashed)
+
+    def forward(self, x):
+        self.hoard = torch.ones(4_000_000)
+        return self.layer(x)
+
+
+class Failing(nn.Linear):
+    """Works where it was made, and nowhere else."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 3)
+        self.home = os.getpid()
+
+    def forward(self, x):
+        if os.getpid() != self.home:
+            raise RuntimeError("far from home")
+        return super().forward(x)

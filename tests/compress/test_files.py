@@ -16,7 +16,7 @@ from compress.small_models import (
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from hashfold.compress import load, save
+from hashfold.compress import CodebookConfig, HashConfig, PruneConfig, compress, load, save
 from hashfold.compress.files import encode
 from hashfold.errors import FileFormatError, InputError, MissingDependencyError
 from hashfold.nn.folded import FoldedLinear, HashedWeight
@@ -223,3 +223,33 @@ def test_without_the_library(tmp_path, monkeypatch):
         save(folded_net(), tmp_path / "m", entropy=True)
     entropy._library.cache_clear()
     save(folded_net(), tmp_path / "m")
+
+
+@pytest.mark.parametrize("entropy", [False, True])
+@pytest.mark.parametrize(
+    "config",
+    [
+        CodebookConfig(bits=3, prune=PruneConfig(0.9)),
+        CodebookConfig(bits=4, group_rows=7),
+        CodebookConfig(bits=4, dim=4),
+        {"lstm": HashConfig(ratio=4), "default": CodebookConfig(bits=8)},
+        PruneConfig(0.9),
+    ],
+    ids=str,
+)
+def test_every_scheme(tmp_path, config, entropy):
+    model = compress(TiedLanguageModel(), config).eval()
+    written = save(model, tmp_path / "m", entropy=entropy)
+    again = load(tmp_path / "m", TiedLanguageModel).eval()
+    assert_same(model, again)
+    ids = torch.arange(12).view(3, 4)
+    assert torch.equal(model(ids), again(ids))
+    assert written == len(encode(again, entropy=entropy))
+
+
+def test_pruned_codes_take_about_their_entropy(tmp_path):
+    model = compress(nn.Sequential(nn.Linear(400, 300)), CodebookConfig(bits=3, prune=PruneConfig(0.95)))
+    codes = torch.bincount(model[0].weight.unpacked().flatten().int()) / 120_000
+    entropy = float(-(codes * codes.log2()).nansum()) * 120_000 / 8
+    assert save(model, tmp_path / "m", entropy=True) < 1.01 * entropy + 300 * 4 + 800
+    assert save(model, tmp_path / "m") > 4 * entropy

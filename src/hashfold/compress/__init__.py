@@ -12,6 +12,7 @@ from typing import Any
 from hashfold.compress.apply import compress
 from hashfold.compress.config import DKM, CodebookConfig, HashConfig, PruneConfig, StraightThrough
 from hashfold.compress.files import load, save
+from hashfold.compress.reporting import report
 
 __all__ = [
     "DKM",
@@ -21,6 +22,7 @@ __all__ = [
     "StraightThrough",
     "compress",
     "load",
+    "report",
     "save",
 ]
 

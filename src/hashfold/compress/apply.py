@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import hashfold.compress.schemes  # noqa: F401 - it registers them
+from hashfold.compress.architecture import without_fused_kernels
 from hashfold.compress.config import CodebookConfig, PruneConfig
 from hashfold.compress.importance import Data, Loss, importances
 from hashfold.compress.plan import Configs, Target, make_plan, naming
@@ -106,14 +107,8 @@ def rebuild(model: nn.Module, replaced: Mapping[int, nn.Module], results: Mappin
     for old, layer in replaced.items():
         copies[old] = _folded(layer, results, copies)
     made: nn.Module = copy.deepcopy(model, copies)
-    for module in made.modules():
-        if isinstance(module, nn.TransformerEncoderLayer) and _folded_inside(module):
-            module.activation_relu_or_gelu = 0  # no fused kernel, which takes the weights out of the layers
+    without_fused_kernels(made)
     return made
-
-
-def _folded_inside(module: nn.Module) -> bool:
-    return any(isinstance(part, FoldedWeight) for part in module.modules())
 
 
 def _folded(layer: nn.Module, results: Mapping[int, Result], copies: dict[int, Any]) -> nn.Module:

@@ -35,13 +35,9 @@ def folded_specs(model: nn.Module) -> dict[str, Any]:
 
 
 def skeleton(architecture: Architecture) -> nn.Module:
-    """The architecture, its parameters on the meta device: a new model, without the memory of its weights."""
+    """A new model of the architecture, all that a state_dict holds on the meta device: without its memory."""
     if isinstance(architecture, nn.Module):
-        copies: dict[int, Any] = {
-            id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=p.requires_grad)
-            for p in architecture.parameters()
-        }
-        return copy.deepcopy(architecture, copies)
+        return copy.deepcopy(architecture, _bare_copies(architecture))
     try:
         with torch.device("meta"):
             return _made(architecture)
@@ -93,8 +89,18 @@ def fill(
         owner, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(owner), leaf, made[source])
     _fill_unsaved(model, architecture)
+    without_fused_kernels(model)
     model.load_state_dict(model.state_dict())  # for the hooks that derive values from loaded ones
     return model
+
+
+def without_fused_kernels(model: nn.Module) -> None:
+    """Keeps torch from taking the weights out of folded layers within a transformer's."""
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoderLayer) and any(
+            isinstance(p, FoldedWeight) for p in module.modules()
+        ):
+            module.activation_relu_or_gelu = 0
 
 
 def _with_weights(path: str | Path, name: str, layer: nn.Module, weights: dict[str, FoldedWeight]) -> nn.Module:
@@ -149,6 +155,19 @@ def _fill_unsaved(model: nn.Module, architecture: Architecture) -> None:
         for name in lacking:
             owner, _, leaf = name.rpartition(".")
             setattr(model.get_submodule(owner), leaf, real[name].clone())
+
+
+def _bare_copies(model: nn.Module) -> dict[int, Any]:
+    """What `copy.deepcopy` is to put in the place of the parameters and the buffers that files hold."""
+    copies: dict[int, Any] = {
+        id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=p.requires_grad)
+        for p in model.parameters()
+    }
+    for part in model.modules():
+        for name, buffer in part.named_buffers(recurse=False):
+            if name not in part._non_persistent_buffers_set:
+                copies[id(buffer)] = torch.empty_like(buffer, device="meta")
+    return copies
 
 
 def _submodule(path: str | Path, model: nn.Module, name: str) -> nn.Module:

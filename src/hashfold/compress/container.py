@@ -77,7 +77,7 @@ def pack(description: Mapping[str, Any], entries: Sequence[Entry], *, entropy: b
         return _file({e.name: e.tensor for e in entries}, manifest, manifest.decode())
     writer, table = StreamWriter(), []
     for e in entries:
-        coded = coding.encode(writer, _bits(e.tensor), e.layout)
+        coded = coding.encode(writer, bits_of(e.tensor), e.layout)
         saved, loaded = _name(e.tensor.dtype), _name(e.dtype)
         row = [e.name, saved, list(e.tensor.shape), _checksum(e.tensor), coded]
         table.append(row if saved == loaded else [*row, loaded])
@@ -196,7 +196,7 @@ def _file(tensors: dict[str, Tensor], signed: bytes, manifest: str | None = None
     return save_safetensors(tensors, {_KEY: _json(about).decode()})
 
 
-def _bits(tensor: Tensor) -> Any:
+def bits_of(tensor: Tensor) -> Any:
     """A tensor as unsigned integers of its size: entropy coding looks at bytes alone."""
     flat = tensor.reshape(-1).view(torch.uint8).numpy()
     return flat.view(f"<u{tensor.element_size()}").reshape(tuple(tensor.shape))

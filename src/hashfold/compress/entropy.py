@@ -70,11 +70,18 @@ class StreamWriter:
         self._parts.append((mask.T.ravel().astype(np.int32), _bernoulli(), p))
 
     def words(self) -> bytes:
+        coded: bytes = self._coder().get_compressed().astype("<u4").tobytes()
+        return coded
+
+    def num_bits(self) -> int:
+        """The length of all streams together; `words` rounds it up."""
+        return int(self._coder().num_valid_bits())
+
+    def _coder(self) -> Any:
         coder = _library().stack.AnsCoder()
         for symbols, model, p in reversed(self._parts):  # a stack: the last one coded is decoded first
             coder.encode_reverse(symbols, model, *([] if p is None else [p]))
-        coded: bytes = coder.get_compressed().astype("<u4").tobytes()
-        return coded
+        return coder
 
 
 class StreamReader:

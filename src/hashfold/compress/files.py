@@ -44,13 +44,17 @@ def save(model: nn.Module, path: str | Path, *, entropy: bool = False, half: str
 
 def encode(model: nn.Module, *, entropy: bool = False, half: str = "") -> bytes:
     """What `save` writes."""
+    description = {"weights": folded_specs(model), "same": _distinct(model)[1]}
+    return container.pack(description, entries(model, half=half), entropy=entropy)
+
+
+def entries(model: nn.Module, *, half: str = "") -> list[container.Entry]:
+    """The distinct tensors of a model's file."""
     specs = folded_specs(model)
-    tensors, same = _distinct(model)
-    entries = [
+    return [
         container.Entry(name, _narrowed(name, tensor, half), tensor.dtype, _layout(name, tensor, specs))
-        for name, tensor in tensors.items()
+        for name, tensor in _distinct(model)[0].items()
     ]
-    return container.pack({"weights": specs, "same": same}, entries, entropy=entropy)
 
 
 def load(path: str | Path, architecture: Architecture) -> nn.Module:
