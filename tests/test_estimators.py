@@ -242,6 +242,26 @@ def test_too_few_rows_to_hold_any_out() -> None:
         model.partial_fit(["a zoo"], ["zoo"])
 
 
+@pytest.mark.parametrize("rows", [10, 300])
+def test_without_a_network(rows: int, tmp_path: Path) -> None:
+    """10 rows: neighbours alone, which vote; 300: with cross weights, combined."""
+    X, y = many(rows, 0)
+    model = HashfoldClassifier(parts=("wide", "near")).fit(X, y)
+    assert model.model_.network is None
+    assert model.model_.lookups.parts == (("near",) if rows == 10 else ("wide", "near"))
+    assert (model.history_, model.n_features_in_) == ([], model.model_.num_features)
+    assert model.score(X, y) > 0.9
+    assert set(model.predict([*X[:5], "unheard of"])) <= set(y)
+    assert np.isfinite(model.top_k(["unheard of"], 1)[1]).all()
+    model.save(tmp_path / "m")
+    again = HashfoldClassifier.load(tmp_path / "m")
+    assert again.get_params() == model.get_params()
+    assert (again.decision_function(X) == model.decision_function(X)).all()
+    with pytest.raises(InputError, match="deep path"):
+        again.top_k(X, 1, lookup=True)
+    assert again.partial_fit(["x1 x2 x3 x4"] * 3, ["zoo"] * 3).predict(["x1 x2 x3 x4"]).tolist() == ["zoo"]
+
+
 def test_one_class_only() -> None:
     for rows in (10, 300):
         X, _ = many(rows, 0)

@@ -13,6 +13,7 @@ namespace {
 
 constexpr float kRounding = 0x1p-22f;  // of a sum's terms together, twice over
 constexpr int64_t kAhead = 8;          // rows prefetched ahead
+constexpr int64_t kGroups = 4;         // times as many groups of strips as rows are wanted, at least
 
 struct Scored {
     float score;
@@ -37,10 +38,15 @@ class Best {
     float limit() const { return limit_; }  // what is not above it is not among the best
 
     // Told the largest score of each strip: as many strips as wanted, and one more whose best may be excluded,
-    // hold as many rows at least as good as the last of them.
+    // hold as many rows at least as good as the last of them. So do groups of strips, which are fewer to rank.
     void expect(const std::vector<float>& strips, std::vector<float>& ranked) {
-        if (static_cast<int64_t>(strips.size()) <= wanted_) return;
-        ranked = strips;
+        const auto count = static_cast<int64_t>(strips.size());
+        if (count <= wanted_) return;
+        const int64_t size = std::max<int64_t>(1, count / (kGroups * (wanted_ + 1)));
+        const int64_t groups = count / size;
+        ranked.assign(strips.begin(), strips.begin() + groups);
+        for (int64_t from = groups; from + groups <= count; from += groups)
+            for (int64_t i = 0; i < groups; ++i) ranked[i] = std::max(ranked[i], strips[from + i]);
         std::nth_element(ranked.begin(), ranked.begin() + wanted_, ranked.end(), std::greater<>());
         limit_ = std::max(limit_, std::nextafter(ranked[wanted_] * (1 - slack_), 0.0f));
     }

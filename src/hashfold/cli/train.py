@@ -106,7 +106,7 @@ def train(invocation: Invocation, data: str, output: str, **chosen: Any) -> None
     DATA is a file in the Extreme Classification format (.txt), svmlight, CSV, TSV, JSON lines or Parquet, plain,
     .gz or .xz; or a folder of Python source. What is not set here is chosen from the data, and printed.
 
-    Ctrl-C saves the run beside MODEL; the same command with --resume goes on.
+    Ctrl-C saves the run beside MODEL; the same command with --resume goes on. Without deep there is none to save.
     """
     job = _Job(data, Path(output), **chosen)
     model, result = job.run()
