@@ -17,6 +17,7 @@ _MODULES = (
 )
 _HOME_OF = {
     "ActiveSet": "hashfold.sparse",
+    "CodebookConfig": "hashfold.compress",
     "CodebookConv1d": "hashfold.nn",
     "CodebookConv2d": "hashfold.nn",
     "CodebookConv3d": "hashfold.nn",
@@ -27,7 +28,6 @@ _HOME_OF = {
     "CodebookLinear": "hashfold.nn",
     "CodebookRNN": "hashfold.nn",
     "CodebookWeight": "hashfold.nn",
-    "CodebookConfig": "hashfold.compress",
     "CsrBatch": "hashfold.sparse",
     "DKM": "hashfold.compress",
     "FoldedConv1d": "hashfold.nn",
@@ -65,8 +65,11 @@ _HOME_OF = {
     "RowSGD": "hashfold.optim",
     "SampledSigmoidLoss": "hashfold.nn",
     "SampledSoftmaxLoss": "hashfold.nn",
+    "Schedule": "hashfold.compress",
     "SparseLinear": "hashfold.nn",
     "StraightThrough": "hashfold.compress",
+    "convert": "hashfold.compress",
+    "prepare": "hashfold.compress",
     "report": "hashfold.compress",
 }
 

@@ -12,6 +12,7 @@ from typing import Any
 from hashfold.compress.apply import compress
 from hashfold.compress.config import DKM, CodebookConfig, HashConfig, PruneConfig, StraightThrough
 from hashfold.compress.files import load, save
+from hashfold.compress.prepare import Schedule, convert, prepare
 from hashfold.compress.reporting import report
 
 __all__ = [
@@ -19,9 +20,12 @@ __all__ = [
     "CodebookConfig",
     "HashConfig",
     "PruneConfig",
+    "Schedule",
     "StraightThrough",
     "compress",
+    "convert",
     "load",
+    "prepare",
     "report",
     "save",
 ]

@@ -17,6 +17,7 @@ from hashfold.compress.importance import Data, Loss, importances
 from hashfold.compress.plan import Configs, Target, make_plan, naming
 from hashfold.compress.prune import smallest
 from hashfold.compress.registry import Job, Result, scheme_of
+from hashfold.compress.transform import PreparedLayer, Transform
 from hashfold.nn.folded import FoldedWeight, fold_layer
 
 
@@ -45,11 +46,14 @@ def compress(
     plan = make_plan("compress", model, config)
     weights = importances("compress", model, plan, data, loss)
     jobs = make_jobs(plan, weights, lambda prune: prune.fraction)
-    results: dict[int, Result] = {}
+    results: dict[int, Result | Transform] = {}
     for target, job in zip(plan, jobs, strict=True):
         with naming("compress", target.name):
-            results[id(target.parameter)] = scheme_of(job.config).compress(job)
-    return rebuild(model, {id(layer): layer for layer in _layers(plan)}, results)
+            result = scheme_of(job.config).compress(job)
+            if isinstance(result, FoldedWeight):
+                result.requires_grad_(target.parameter.requires_grad)
+            results[id(target.parameter)] = result
+    return rebuild(model, {id(layer): layer for layer in layers_of(plan)}, results)
 
 
 def make_jobs(
@@ -85,11 +89,13 @@ def _pruned(plan: Sequence[Target], fraction: Callable[[PruneConfig], float]) ->
     return masks
 
 
-def _layers(plan: Sequence[Target]) -> list[nn.Module]:
+def layers_of(plan: Sequence[Target]) -> list[nn.Module]:
     return list({id(layer): layer for target in plan for _, layer in target.layers}.values())
 
 
-def rebuild(model: nn.Module, replaced: Mapping[int, nn.Module], results: Mapping[int, Result]) -> nn.Module:
+def rebuild(
+    model: nn.Module, replaced: Mapping[int, nn.Module], results: Mapping[int, Result | Transform]
+) -> nn.Module:
     """A deep copy of `model` in which others stand for some modules.
 
     replaced: torch layers by the id of the module in whose place they stand, folded. results: what stands for a
@@ -102,8 +108,6 @@ def rebuild(model: nn.Module, replaced: Mapping[int, nn.Module], results: Mappin
             if isinstance(result, torch.Tensor):
                 dense = result.detach().view_as(parameter)
                 copies[id(parameter)] = nn.Parameter(dense, requires_grad=parameter.requires_grad)
-            elif result is not None:
-                result.requires_grad_(parameter.requires_grad)
     for old, layer in replaced.items():
         copies[old] = _folded(layer, results, copies)
     made: nn.Module = copy.deepcopy(model, copies)
@@ -111,8 +115,11 @@ def rebuild(model: nn.Module, replaced: Mapping[int, nn.Module], results: Mappin
     return made
 
 
-def _folded(layer: nn.Module, results: Mapping[int, Result], copies: dict[int, Any]) -> nn.Module:
+def _folded(layer: nn.Module, results: Mapping[int, Result | Transform], copies: dict[int, Any]) -> nn.Module:
     own = {name: results.get(id(p)) for name, p in layer.named_parameters(recurse=False)}
+    transforms = {name: result for name, result in own.items() if isinstance(result, Transform)}
+    if transforms:
+        return PreparedLayer(copy.deepcopy(layer, copies), transforms)
     folded = {name: result for name, result in own.items() if isinstance(result, FoldedWeight)}
     if not folded:
         return copy.deepcopy(layer, copies)

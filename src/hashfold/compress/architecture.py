@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hashfold import checks
+from hashfold.compress.transform import PreparedLayer
 from hashfold.errors import FileFormatError, InputError
 from hashfold.nn.folded import FOLDED_LAYERS, FoldedWeight, fold_layer, weight_matrices
 from hashfold.nn.folded.weight import KINDS
@@ -95,10 +96,10 @@ def fill(
 
 
 def without_fused_kernels(model: nn.Module) -> None:
-    """Keeps torch from taking the weights out of folded layers within a transformer's."""
+    """Keeps torch from taking the weights out of folded or prepared layers within a transformer's."""
     for module in model.modules():
         if isinstance(module, nn.TransformerEncoderLayer) and any(
-            isinstance(p, FoldedWeight) for p in module.modules()
+            isinstance(p, (FoldedWeight, PreparedLayer)) for p in module.modules()
         ):
             module.activation_relu_or_gelu = 0
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 
 from hashfold import checks
-from hashfold.compress.config import CodebookConfig, HashConfig, PruneConfig
+from hashfold.compress.config import DKM, CodebookConfig, HashConfig, PruneConfig
+from hashfold.compress.dkm import SoftKMeans
 from hashfold.compress.registry import Job, Scheme, register
-from hashfold.compress.transform import Masked
+from hashfold.compress.straight import SharedValues
+from hashfold.compress.transform import Masked, Transform
 from hashfold.nn.folded import CodebookWeight, HashedWeight
 
 
@@ -56,6 +58,13 @@ def codebook_of(job: Job) -> CodebookWeight:
     )
 
 
+def _prepare_codebook(job: Job) -> Transform:
+    shared = codebook_of(job)
+    if isinstance(job.config.tuning, DKM):
+        return SoftKMeans(job.config, shared, job.pruned, job.matrix)
+    return SharedValues(job.config, shared, job.pruned)
+
+
 def _check_prune(config: PruneConfig, out: int, inputs: int) -> None:
     """Any matrix will do."""
 
@@ -66,5 +75,5 @@ def _prune(job: Job) -> torch.Tensor:
 
 
 register(Scheme(HashConfig, _check_hash, _hash, _hash))
-register(Scheme(CodebookConfig, _check_codebook, codebook_of, codebook_of))
-register(Scheme(PruneConfig, _check_prune, _prune, lambda job: Masked(job.pruned)))
+register(Scheme(CodebookConfig, _check_codebook, codebook_of, _prepare_codebook))
+register(Scheme(PruneConfig, _check_prune, _prune, lambda job: Masked(job.config, job.pruned)))

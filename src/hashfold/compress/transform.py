@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
+from hashfold.compress.config import PruneConfig
 from hashfold.nn.folded import FoldedWeight
 
 
 class Transform(nn.Module, ABC):
     """From a dense weight (out, in) to the one that the layer sees: `forward`, differentiable for both.
 
-    `pruned`: a mask (out, in) of the weights that are zero, or None. Nothing changes but by `step` and `prune`,
-    which `Schedule` calls (and soft k-means, which starts where it ended before).
+    `pruned`: a mask (out, in) of the weights that are zero, or None; `pruning`: by which config. Codes and masks
+    change only by `step` and `prune`, which `Schedule` calls.
     """
 
     pruned: Tensor | None
+    trains_weight = True
+    """The dense weight gets a gradient."""
 
-    def __init__(self, pruned: Tensor | None) -> None:
+    def __init__(self, pruning: PruneConfig | None, pruned: Tensor | None) -> None:
         super().__init__()
+        self.pruning = pruning
         self.register_buffer("pruned", pruned)
 
     @abstractmethod
@@ -31,7 +37,7 @@ class Transform(nn.Module, ABC):
         """What stands for the matrix from now on; a folded weight, or a dense matrix."""
 
     @torch.no_grad()
-    def prune(self, pruned: Tensor) -> None:
+    def prune(self, weight: Tensor, pruned: Tensor) -> None:
         """From now on these weights are zero."""
         assert self.pruned is not None, "it was not prepared for pruning"
         self.pruned.copy_(pruned)
@@ -50,3 +56,27 @@ class Masked(Transform):
     @torch.no_grad()
     def convert(self, weight: Tensor) -> Tensor:
         return self(weight)
+
+
+class PreparedLayer(nn.Module):
+    """A torch layer whose weights go through transforms each time it is called."""
+
+    def __init__(self, layer: nn.Module, transforms: dict[str, Transform]) -> None:
+        super().__init__()
+        self.layer = layer
+        self.transforms = nn.ModuleDict(transforms)
+        for name, transform in transforms.items():
+            if not transform.trains_weight:
+                layer.get_parameter(name).requires_grad_(False)
+
+    def parts(self) -> list[tuple[str, nn.Parameter, Transform]]:
+        """Each weight's name, parameter and transform."""
+        named = ((name, part) for name, part in self.transforms.items() if isinstance(part, Transform))
+        return [(name, self.layer.get_parameter(name), transform) for name, transform in named]
+
+    def forward(self, *arguments: Any, **named: Any) -> Any:
+        weights = {name: transform(p.flatten(1)).view(p.shape) for name, p, transform in self.parts()}
+        if isinstance(self.layer, nn.Embedding) and self.layer.padding_idx is not None:
+            at = torch.tensor([self.layer.padding_idx])  # no gradient, and its own values, as after `convert`
+            weights["weight"] = weights["weight"].index_copy(0, at, self.layer.weight.detach()[at])
+        return functional_call(self.layer, weights, arguments, named)
