@@ -1,0 +1,135 @@
+"""A hashed output layer of 103,602 classes (acl-authors) in 1/16 of the values, beside the dense one.
+
+The same network, recipe, epochs and batches; only the output layer differs: `LSHLinear`, or `HashedLSHLinear` with
+RATIO virtual weights to a stored value. Between them stands a dense network whose hidden vector is so narrow that
+its output layer stores as little. HASHFOLD_DATA: folder of the data sets; BENCH_SEEDS; BENCH_SETS: which rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.common import chosen, data_folder, seeds, table, write
+from hashfold import functional, metrics
+from hashfold.data import Dataset, TfIdf, drop_unusable, label_counts, read
+from hashfold.nn import FoldedLSHLinear, HashedLSHLinear, LSHLinear, SparseLinear
+from hashfold.optim import RowAdam
+from hashfold.sparse import CsrBatch, Float32, Int32, LookupStats, RaggedIds
+from hashfold.train import TrainConfig, fit
+
+RATIO = 16
+HIDDEN, NEGATIVES, EPOCHS, BATCH = 256, 4096, 12, 256
+RATE, DROPOUT, INPUT_STD, OUTPUT_STD = 5e-3, 0.3, 0.06, 0.05
+RUNS: dict[str, dict[str, Any]] = {
+    "dense": {},
+    "narrow": {"hidden": HIDDEN // RATIO},
+    "hashed": {"tile": 8},
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    loss: float
+    rows: int
+    stats: LookupStats
+
+
+class Network(nn.Module):
+    """Sparse rows -> relu -> labels: softmax over a batch's labels and uniform negatives."""
+
+    def __init__(self, features: int, labels: int, seed: int, hidden: int = HIDDEN, **hashing: Any) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.input = SparseLinear(features, hidden, init_std=INPUT_STD, generator=generator)
+        self.output = make_output(hidden, labels, generator, hashing)
+        self.optimizer = RowAdam(self.parameters(), lr=RATE)
+        self.optimizer.fuse(self.input)
+        if isinstance(self.output, LSHLinear):
+            self.optimizer.fuse(self.output)
+
+    def training_step(self, x: CsrBatch, y: RaggedIds, seed: int) -> Step:
+        h = functional.relu_dropout(self.input(x), DROPOUT, seed)
+        active = self.output.lookup_shared(h.detach(), y, hard_negatives=0, uniform=NEGATIVES, seed=seed)
+        loss, grad = self.output.loss_step(h.detach(), active, "softmax")
+        torch.autograd.backward(h, grad)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return Step(loss, len(x), active.stats)
+
+    @torch.no_grad()
+    def top_k(self, x: CsrBatch, k: int, lookup: bool = False) -> tuple[Int32, Float32]:
+        self.output.rebuild()
+        found = self.output.candidates(torch.relu(self.input(x)), k)
+        return found.ids.reshape(-1, k), found.scores.reshape(-1, k)
+
+    def optimizers(self) -> Sequence[torch.optim.Optimizer]:
+        return [self.optimizer]
+
+    def set_lr(self, factor: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = RATE * factor
+
+    def figures(self) -> dict[str, float]:
+        """Megabytes of the output layer's values (biases apart), and of the optimizer's state for them."""
+        values = [p for name, p in self.output.named_parameters() if name != "bias"]
+        states: list[Tensor | None] = [s for p in values for s in self.optimizer.states(p)]
+        return {
+            "output_mb": sum(p.nbytes for p in values) / 1e6,
+            "state_mb": sum(s.nbytes for s in states if s is not None) / 1e6,
+        }
+
+
+def make_output(
+    hidden: int, labels: int, generator: torch.Generator, hashing: dict[str, Any]
+) -> LSHLinear | FoldedLSHLinear:
+    if not hashing:
+        return LSHLinear(hidden, labels, index="exact", init_std=OUTPUT_STD, generator=generator)
+    hashing = {"compression_ratio": RATIO, "init_std": OUTPUT_STD, **hashing}
+    return HashedLSHLinear(hidden, labels, index="exact", generator=generator, **hashing)
+
+
+def load() -> tuple[Dataset, Dataset]:
+    folder = data_folder() / "acl-authors"
+    train, _ = drop_unusable(read(folder / "train.txt.xz"))
+    test = read(folder / "test.txt.xz")
+    weighting = TfIdf.fit(train.x, "auto")
+    return replace(train, x=weighting.transform(train.x)), replace(test, x=weighting.transform(test.x))
+
+
+def measure(train: Dataset, test: Dataset, seed: int, options: dict[str, Any]) -> dict[str, float]:
+    labels = max(train.y.num_ids, test.y.num_ids)
+    network = Network(train.x.num_cols, labels, seed, **options)
+    prior = np.log(np.maximum(label_counts(train.y), 0.1) / len(train)).astype(np.float32)
+    with torch.no_grad():
+        assert network.output.bias is not None
+        network.output.bias[: len(prior)].copy_(torch.from_numpy(prior))
+    began = time.perf_counter()
+    result = fit(network, train, None, TrainConfig(epochs=EPOCHS, batch_size=BATCH, seed=seed))
+    seconds = time.perf_counter() - began
+    hits = metrics.are_true(network.top_k(test.x, 5)[0], test.y)
+    accuracy = {f"P@{k}": float(hits[:, :k].mean()) for k in (1, 3, 5)}
+    return accuracy | {"loss": result.history[-1]["loss"], "train_seconds": seconds} | network.figures()
+
+
+def main() -> None:
+    train, test = load()
+    rows, result = [], {}
+    for name in chosen(list(RUNS)):
+        runs = [measure(train, test, seed, RUNS[name]) for seed in seeds()]
+        mean = {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
+        result[name] = {"settings": RUNS[name], "runs": runs, "mean": mean}
+        keys = ("P@1", "P@3", "P@5", "output_mb", "state_mb", "train_seconds")
+        rows.append([name, *(mean[key] for key in keys), min(run["P@1"] for run in runs)])
+    write("hashed_output", {"ratio": RATIO, **result})
+    table(["output layer", "P@1", "P@3", "P@5", "MB", "optimizer MB", "train s", "lowest P@1"], rows)
+
+
+if __name__ == "__main__":
+    main()
