@@ -14,6 +14,7 @@ void bind_runtime(nanobind::module_& m);
 void bind_selection(nanobind::module_& m);
 void bind_tables(nanobind::module_& m);
 void bind_topk(nanobind::module_& m);
+void bind_cells(nanobind::module_& m);
 void bind_sparse_linear(nanobind::module_& m);
 void bind_rowwise_linear(nanobind::module_& m);
 void bind_relu_dropout(nanobind::module_& m);

@@ -12,6 +12,7 @@ NB_MODULE(_native, m) {
     hashfold::bind_tables(m);
     hashfold::bind_quantized(m);
     hashfold::bind_topk(m);
+    hashfold::bind_cells(m);
     hashfold::bind_sparse_linear(m);
     hashfold::bind_rowwise_linear(m);
     hashfold::bind_hashed_linear(m);

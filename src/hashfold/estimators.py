@@ -35,7 +35,7 @@ class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         hidden: width of the hidden vector. loss: "softmax" or "sigmoid". dropout: share of hidden units
             dropped. negatives: uniform negative labels a batch, 0 for all labels. hard_negatives: labels
-            looked up for each row as negatives. index: "exact", "clustered" or "lsh". lr: peak rate.
+            looked up for each row as negatives. index: "exact", "clustered", "tree" or "lsh". lr: peak rate.
         epochs, batch_size: of training. patience: stop after so many validations without a new best P@1
             (needs `valid`).
         effort: "low", "normal" or "high": accuracy for training time. parts: the look-ups of the model, of "deep",

@@ -208,7 +208,7 @@ def test_misuse_is_one_line(name, call, says):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(InputError, match="one of clustered, exact, lsh"):
+    with pytest.raises(InputError, match="one of clustered, exact, lsh, tree"):
         make_index("annoy", 5, 3)
 
 

@@ -57,20 +57,49 @@ def test_clusters_with_every_probe_are_exact():
     np.testing.assert_allclose(index.query(x, 10).scores, exact.query(x, 10).scores, rtol=1e-5, atol=1e-5)
 
 
+EVERYTHING = {"num_clusters": 30, "num_branches": 6, "branches": 6, "probes": 30}
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("rows", [1, 50, 300])  # one by one, and cell by cell
+def test_a_tree_with_every_probe_is_exact(with_bias, rows):
+    """Although it looks at rows in 8 bits: what may be among the best is scored again."""
+    vectors, bias = normal((3000, 33), 0), normal(3000, 1) if with_bias else None
+    index, exact = pair("tree", vectors, bias, **EVERYTHING)
+    x = normal((rows, 33), 2)
+    for queries in (x, np.abs(x)):
+        found, best = index.query(queries, 10), exact.query(queries, 10)
+        np.testing.assert_array_equal(found.ids, best.ids)
+        np.testing.assert_allclose(found.scores, best.scores, rtol=1e-5, atol=1e-5)
+        assert (found.found == 3000).all()
+
+
+def test_one_row_finds_what_many_find():
+    vectors, x = normal((3000, 20), 0), normal((200, 20), 1)
+    index, _ = pair("tree", vectors)
+    many = index.query(x, 7)
+    for i in range(0, 200, 20):
+        one = index.query(x[i : i + 1], 7)
+        np.testing.assert_array_equal(one.ids, many[i])
+        np.testing.assert_array_equal(one.scores, many.scores[many.indptr[i] : many.indptr[i + 1]])
+
+
+@pytest.mark.parametrize("name", ["clustered", "tree"])
 @pytest.mark.parametrize("lift", ["none", "bias", "norm"])
-def test_clusters_find_planted_groups_with_few_probes(lift):
+def test_clusters_find_planted_groups_with_few_probes(name, lift):
     vectors, queries = planted()
-    index, exact = pair("clustered", vectors, num_clusters=40, probes=4, lift=lift)
+    index, exact = pair(name, vectors, num_clusters=40, probes=4, lift=lift)
     report = recall_at_k(index, exact, queries, k=10, budget=10)
     assert report.recall > 0.9  # the true top 10 lie within one group, which k-means splits or keeps whole
     assert report.scored_fraction < 0.25
 
 
-def test_probes_buy_recall():
+@pytest.mark.parametrize(("name", "options"), [("clustered", {}), ("tree", {"branches": 45})])
+def test_probes_buy_recall(name, options):
     vectors, x = normal((2000, 16), 0), normal((60, 16), 1)
     reports = []
     for probes in (1, 4, 16, 45):
-        index, exact = pair("clustered", vectors, num_clusters=45, probes=probes)
+        index, exact = pair(name, vectors, num_clusters=45, probes=probes, **options)
         reports.append(recall_at_k(index, exact, x, 10, 10))
     recalls = [r.recall for r in reports]
     assert recalls == sorted(recalls)
@@ -91,11 +120,12 @@ def test_unscored_clusters_return_the_best_lists_first():
         assert a == b
 
 
-def test_an_item_with_a_large_bias_is_found():
+@pytest.mark.parametrize("name", ["clustered", "tree"])
+def test_an_item_with_a_large_bias_is_found(name):
     """Only the lift lets the clusters see the bias."""
     vectors, bias = normal((500, 8), 0), np.zeros(500, np.float32)
     bias[123] = 50
-    index, exact = pair("clustered", vectors, bias, num_clusters=22, probes=1)
+    index, exact = pair(name, vectors, bias, num_clusters=22, probes=1)
     x = normal((30, 8), 2)
     assert (exact.query(x, 1).ids == 123).all()
     assert (index.query(x, 1).ids == 123).all()
@@ -160,6 +190,7 @@ def test_scores_follow_the_live_weights():
     for name, options in (
         ("exact", {}),
         ("clustered", {"num_clusters": 5, "probes": 5}),
+        ("tree", {"num_clusters": 5, "branches": 5, "probes": 5}),
         ("lsh", {"rerank": True}),
     ):
         index, _ = pair(name, vectors, **options)

@@ -18,6 +18,8 @@ KINDS = [(name, {}) for name in sorted(INDEXES)] + [
     ("clustered", {"scored": False}),
     ("clustered", {"lift": "none", "num_clusters": 9}),
     ("clustered", {"precision": "int8"}),
+    ("tree", {"lift": "none", "num_clusters": 9}),
+    ("tree", {"num_clusters": 60, "num_branches": 20, "probes": 4}),
     ("exact", {"precision": "int8"}),
 ]
 

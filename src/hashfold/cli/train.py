@@ -56,7 +56,9 @@ _network = (
     click.option("--dropout", type=float, help="Share of hidden units dropped in training."),
     click.option("--negatives", type=int, help="Uniform negative labels a batch; 0 computes all labels."),
     click.option("--hard-negatives", type=int, help="Labels looked up for each row as negatives; 0 for none."),
-    click.option("--index", type=click.Choice(["exact", "clustered", "lsh"]), help="How labels are looked up."),
+    click.option(
+        "--index", type=click.Choice(["exact", "clustered", "tree", "lsh"]), help="How labels are looked up."
+    ),
     click.option("--lr", type=float, help="The peak learning rate."),
     click.option("--storage", type=click.Choice(["fp32", "fp16", "int8"]), help="Of the trained weights."),
 )

@@ -22,6 +22,7 @@ from hashfold.index.schedule import (
 )
 from hashfold.index.select import all_active, select_rows, select_shared
 from hashfold.index.tables import BucketTables
+from hashfold.index.tree import TreeIndex
 from hashfold.index.virtual import VirtualRows
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "RebuildSchedule",
     "RecallReport",
     "RowIndex",
+    "TreeIndex",
     "VirtualRows",
     "all_active",
     "index_options",

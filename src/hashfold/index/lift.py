@@ -69,8 +69,12 @@ class Lift:
         if self.bias:
             lifted[:, dim] = bias
         if self.kind == "norm":
-            lifted[:, -1] = np.sqrt(np.maximum(self.largest**2 - _squares(vectors, bias), 0))
+            lifted[:, -1] = self.last(vectors, bias)
         return lifted
+
+    def last(self, vectors: Float32, bias: Float32 | None) -> Float32:
+        """(n,): the coordinate that gives each item the norm M."""
+        return np.sqrt(np.maximum(np.float32(self.largest**2) - _squares(vectors, bias), 0))
 
     def queries(self, x: Queries) -> Queries:
         """(rows, dim + extra)."""

@@ -50,7 +50,7 @@ class NetworkConfig:
     index: str = "exact"
     index_options: dict[str, Any] = field(default_factory=dict)
     rebuild: str = "growing:100:1.5"
-    search: str = "clustered"
+    search: str = "tree"
     search_options: dict[str, Any] = field(default_factory=dict)
     lr: float = 5e-3
     input_std: float = 0.06
