@@ -27,7 +27,7 @@ def rows_of(count: int, dim: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(count, dim)).astype(np.float32)
 
 
-CASES = {name: (name, {}) for name in INDEXES} | {
+CASES = {name: (name, {}) for name in INDEXES if name != "tree"} | {
     "lsh, reranked": ("lsh", {"num_tables": 4, "hashes_per_table": 4, "rerank": True, "lift": "norm"}),
     "clustered, few probes": ("clustered", {"num_clusters": 20, "probes": 5}),
     "clustered, unscored": ("clustered", {"num_clusters": 20, "scored": False, "lift": "bias"}),
@@ -95,3 +95,5 @@ def test_bad_rows_are_refused(small_blocks) -> None:
         index.build(Made(array))
     with pytest.raises(InputError, match="precision int8 keeps a copy of every row; got virtual rows"):
         make_index("exact", N, DIM, precision="int8").build(Made(rows_of(N, DIM, 0)))
+    with pytest.raises(InputError, match="a tree keeps a copy of every row; got virtual rows"):
+        make_index("tree", N, DIM).build(Made(rows_of(N, DIM, 0)))

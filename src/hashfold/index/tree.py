@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from hashfold import checks
 from hashfold.index.base import (
@@ -22,6 +23,7 @@ from hashfold.index.cells import Cells
 from hashfold.index.centroids import CentroidTree, Points
 from hashfold.index.lift import LIFTS, Lift, LiftKind
 from hashfold.index.tables import occupancy_of
+from hashfold.index.virtual import Vectors, VirtualRows
 from hashfold.kernels.native import core
 from hashfold.kernels.quantized import MOST_COLUMNS
 from hashfold.sparse import Float32, Int32
@@ -106,7 +108,16 @@ class TreeIndex(NeuronIndex):
         settings = {name: getattr(self, name) for name in (*names, "sample_per_cluster")}
         return {"name": self.name, "lift": self._lift.kind, **settings}
 
-    def _build(self, vectors: Float32, bias: Float32 | None) -> None:
+    def _checked(
+        self, op: str, vectors: npt.ArrayLike | VirtualRows, bias: npt.ArrayLike | None
+    ) -> tuple[Float32, Float32 | None]:
+        if isinstance(vectors, VirtualRows):
+            checks.fail(op, "a tree keeps a copy of every row", "virtual rows", "use the clustered index")
+        rows, offsets = super()._checked(op, vectors, bias)
+        return _array(rows), offsets
+
+    def _build(self, vectors: Vectors, bias: Float32 | None) -> None:
+        vectors = _array(vectors)
         self._lift = Lift.fit(self._lift.kind, vectors, bias)
         rng = np.random.default_rng(self.seed)
         count = min(self.num_items, self.sample_per_cluster * self.num_clusters)
@@ -116,8 +127,8 @@ class TreeIndex(NeuronIndex):
         self._items = Cells(self.num_items, self.num_clusters, self.dim, num_offsets=1)
         self._refill(vectors, bias)
 
-    def _refill(self, vectors: Float32, bias: Float32 | None) -> None:
-        tree, items = self._parts()
+    def _refill(self, vectors: Vectors, bias: Float32 | None) -> None:
+        (tree, items), vectors = self._parts(), _array(vectors)
         items.build(vectors, _column(vectors, bias), tree.assign(self._points(vectors, bias)))
         self._most = None
 
@@ -147,7 +158,9 @@ class TreeIndex(NeuronIndex):
         ids, scores = np.empty(room * rows, np.int32), np.empty(room * rows, np.float32)
         found = np.empty(rows, np.int64)
         settings = (self.branches, self.probes, budget)
-        core.search_cells(*tree.native, items.native, x, vectors, bias, *settings, indptr, ids, scores, found)
+        core.search_cells(
+            *tree.native, items.native, x, _array(vectors), bias, *settings, indptr, ids, scores, found
+        )
         count = indptr[-1]
         return Candidates(indptr, ids[:count], scores[:count], self.num_items, found)
 
@@ -169,6 +182,11 @@ class TreeIndex(NeuronIndex):
         items = Cells(self.num_items, self.num_clusters, self.dim, num_offsets=1)
         items.load_state(op, arrays)
         self._lift, self._tree, self._items, self._most = lift, tree, items, None
+
+
+def _array(vectors: Vectors) -> Float32:
+    assert isinstance(vectors, np.ndarray)
+    return vectors
 
 
 def _column(vectors: Float32, bias: Float32 | None) -> Float32:
