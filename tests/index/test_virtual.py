@@ -27,7 +27,7 @@ def rows_of(count: int, dim: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(count, dim)).astype(np.float32)
 
 
-CASES = {name: (name, {}) for name in INDEXES if name != "tree"} | {
+CASES = {name: (name, {}) for name, index in INDEXES.items() if index.takes_virtual} | {
     "lsh, reranked": ("lsh", {"num_tables": 4, "hashes_per_table": 4, "rerank": True, "lift": "norm"}),
     "clustered, few probes": ("clustered", {"num_clusters": 20, "probes": 5}),
     "clustered, unscored": ("clustered", {"num_clusters": 20, "scored": False, "lift": "bias"}),

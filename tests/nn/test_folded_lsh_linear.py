@@ -98,7 +98,7 @@ def test_sparse_rows_and_active_values_are_inputs(hashing) -> None:
         torch.testing.assert_close(values(layer(sparse, active)), values(dense(sparse, active)))
 
 
-@pytest.mark.parametrize("name", INDEXES)
+@pytest.mark.parametrize("name", [name for name, index in INDEXES.items() if index.takes_virtual])
 def test_looks_up_what_the_rows_would(name: str, monkeypatch) -> None:
     """From tables built of a few rows at a time; after the weights moved; after a checkpoint."""
     monkeypatch.setattr(virtual, "BLOCK_BYTES", 7 * 4 * WIDTH)

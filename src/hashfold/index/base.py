@@ -83,6 +83,7 @@ class NeuronIndex(ABC):
     """
 
     name: ClassVar[str]
+    takes_virtual: ClassVar[bool] = True  # rows in the place of an array: `VirtualRows`
     state_names: tuple[str, ...] = ()  # the arrays of `state()`
 
     def __init__(self, num_items: int, dim: int) -> None:

@@ -55,6 +55,7 @@ class TreeIndex(NeuronIndex):
     """
 
     name: ClassVar[str] = "tree"
+    takes_virtual: ClassVar[bool] = False
     state_names = (*CentroidTree.state_names, "lift", *Cells.state_names)
 
     def __init__(
