@@ -99,6 +99,26 @@ def write(name: str, result: Mapping[str, Any]) -> None:
     (RESULTS / f"{name}.json").write_text(text + "\n")
 
 
+def plot(
+    name: str, curves: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str, title: str, log_x: bool = False
+) -> None:
+    """Curves of (x, y) points to results/NAME.svg, if matplotlib is there (the extra `plot`)."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        print(f"no plot of {name}: matplotlib is not installed (pip install 'hashfold[plot]')")
+        return
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.subplots()
+    for label, points in curves.items():
+        axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label)
+    axes.set(xlabel=x, ylabel=y, title=title, ylim=(0, None), xscale="log" if log_x else "linear")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    RESULTS.mkdir(exist_ok=True)
+    figure.savefig(RESULTS / f"{name}.svg", metadata={"Date": None})
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A Markdown table, to standard output."""
     print("| " + " | ".join(header) + " |\n" + "|---" * len(header) + "|")

@@ -9,9 +9,7 @@ choosing it. Times are the least, and the median, of BENCH_ROUNDS (40) steps; sl
 
 from __future__ import annotations
 
-import math
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import table, write
+from benchmarks.peers.torch_network import TorchNetwork, in_turn
 
 BATCH, LR, CHECKED = 256, 5e-3, 3
 
@@ -83,88 +82,6 @@ def network(shape: Shape, precision: str) -> Any:
     )
 
 
-class TorchNetwork:
-    """The same network in PyTorch: embedding bag with SparseAdam, gathered rows, Adam on those rows."""
-
-    def __init__(self, like: Any, bf16: bool) -> None:
-        import torch
-
-        self.embedding, self.shift, self.weight, self.bias = (
-            torch.nn.Parameter(p.detach().clone())
-            for p in (like.input.weight, like.input.bias, like.output.weight, like.output.bias)
-        )
-        self.loss, self.bf16, self.steps = like.config.loss, bf16, 0
-        self.sparse = torch.optim.SparseAdam([self.embedding], lr=LR)
-        self.small = torch.optim.Adam([self.shift], lr=LR)
-        self.dense = torch.optim.Adam([self.weight, self.bias], lr=LR, fused=True)
-        self.moments = [[torch.zeros_like(p) for _ in range(2)] for p in (self.weight, self.bias)]
-
-    def step(self, x: Any, active: Any) -> float:
-        import torch
-
-        self.steps += 1
-        indices, offsets, values = (torch.from_numpy(a) for a in (x.indices, x.indptr[:-1], x.values))
-        h = torch.nn.functional.embedding_bag(
-            indices, self.embedding, offsets.int(), mode="sum", per_sample_weights=values, sparse=True
-        )
-        h = torch.relu(h + self.shift)
-        with torch.no_grad():
-            loss, grad_h = self._output(h.detach(), active)
-        self.sparse.zero_grad()
-        self.small.zero_grad()
-        torch.autograd.backward(h, grad_h)
-        self.sparse.step()
-        self.small.step()
-        return loss
-
-    def _output(self, h: Any, active: Any) -> tuple[float, Any]:
-        import torch
-
-        ids = None if active.covers_all else torch.from_numpy(active.ids).long()
-        rows, shift = (p.detach() if ids is None else p.detach()[ids] for p in (self.weight, self.bias))
-        kind = torch.bfloat16 if self.bf16 else torch.float32
-        narrow_h, narrow_rows = h.to(kind), rows.to(kind)
-        loss, grad = self._loss((narrow_h @ narrow_rows.T).float() + shift, active)
-        narrow_grad = grad.to(kind)
-        grad_h = (narrow_grad @ narrow_rows).float()
-        self._move(ids, (narrow_grad.T @ narrow_h).float(), grad.sum(0))
-        return loss, grad_h
-
-    def _loss(self, z: Any, active: Any) -> tuple[float, Any]:
-        """The mean loss and its gradient, written out: leaner than autograd."""
-        import torch
-
-        starts = torch.from_numpy(active.label_indptr)
-        rows = torch.repeat_interleave(torch.arange(len(z)), starts.diff())
-        columns, weights = torch.from_numpy(active.label_positions), torch.from_numpy(active.weights)
-        if self.loss == "softmax":
-            log_p = torch.log_softmax(z.add_(weights.log()), dim=1)
-            share = 1.0 / starts.diff()[rows]
-            loss = -(log_p[rows, columns] * share).sum()
-            grad = log_p.exp_()
-            grad[rows, columns] -= share
-        else:
-            loss = torch.nn.functional.softplus(z) @ weights
-            loss = loss.sum() - z[rows, columns].sum()
-            grad = torch.sigmoid_(z).mul_(weights)
-            grad[rows, columns] -= 1.0
-        return float(loss) / len(z), grad.div_(len(z))
-
-    def _move(self, ids: Any, *grads: Any) -> None:
-        parameters = (self.weight, self.bias)
-        if ids is None:
-            self.weight.grad, self.bias.grad = grads
-            self.dense.step()
-            return
-        root, rate = math.sqrt(1 - 0.999**self.steps), 1 - 0.9**self.steps
-        for p, moments, grad in zip(parameters, self.moments, grads, strict=True):
-            first = moments[0][ids].mul_(0.9).add_(grad, alpha=0.1)
-            second = moments[1][ids].mul_(0.999).addcmul_(grad, grad, value=0.001)
-            moments[0].index_copy_(0, ids, first)
-            moments[1].index_copy_(0, ids, second)
-            p.index_add_(0, ids, first.div_(second.sqrt_().add_(1e-8)), alpha=-LR * root / rate)
-
-
 class Race:
     """The contenders, each a function from the step's number to its loss; all start from the same weights."""
 
@@ -179,17 +96,14 @@ class Race:
         for name, net in ours.items():
             self.steps[name] = partial(self._step, net)
         for name in ("fp32", "bf16"):
-            self.steps[f"torch {name}"] = partial(self._torch_step, TorchNetwork(ours["fp32"], name == "bf16"))
+            peer = TorchNetwork(ours["fp32"], LR)
+            self.steps[f"torch {name}"] = partial(self._torch_step, peer, name == "bf16")
 
     def _step(self, net: Any, i: int) -> float:
         return float(net.training_step(*self.batch(i), seed=i).loss)
 
-    def _torch_step(self, net: TorchNetwork, i: int) -> float:
-        return net.step(self.batch(i)[0], self.sets[i])
-
-    def batch(self, step: int) -> tuple[Any, Any]:
-        rows = np.arange(BATCH) + step * BATCH % len(self.x)
-        return self.x.take(rows), self.y.take(rows)
+    def _torch_step(self, net: TorchNetwork, bf16: bool, i: int) -> float:
+        return net.step(self.batch(i)[0], self.sets[i], bf16, compact=True)
 
     def check(self, steps: int) -> None:
         """The first losses agree, which after the first step says that the updates do."""
@@ -200,13 +114,7 @@ class Race:
                 assert abs(loss / losses["torch fp32"] - 1) < tolerance, (i, losses)
 
     def run(self, first: int, last: int) -> dict[str, list[float]]:
-        seconds: dict[str, list[float]] = {name: [] for name in self.steps}
-        for i in range(first, last):
-            for name, step in self.steps.items():
-                start = time.perf_counter()
-                step(i)
-                seconds[name].append(time.perf_counter() - start)
-        return seconds
+        return in_turn(self.steps, first, last)
 
 
 def measure(shape: Shape) -> dict[str, Any]:

@@ -39,6 +39,18 @@ def test_label_counts_follow_the_power_law():
     np.testing.assert_allclose(flat, 2000, rtol=0.15)
 
 
+def test_words_follow_the_power_law():
+    """With probability ~ rank^-1/2 of 10,000 features the first 100 hold a tenth: (100 / 10,000)^(1/2)."""
+    options = {"labels_per_row": 1, "features_per_row": 1, "noise": 1.0, "test_rows": 0}
+    skewed = synthetic(20_000, 10_000, 10, feature_power=0.5, **options)[0].x.indices
+    assert 0.09 < (skewed < 100).mean() < 0.11
+    assert 0.27 < (skewed >= 5000).mean() < 0.32  # 1 - (1/2)^(1/2)
+    prototypes = synthetic(20_000, 10_000, 5000, power=0.0, feature_power=0.5, **{**options, "noise": 0.0})[0].x
+    assert 0.08 < (prototypes.indices < 100).mean() < 0.12
+    even = synthetic(20_000, 10_000, 10, **options)[0].x.indices
+    assert 0.007 < (even < 100).mean() < 0.013
+
+
 def test_labels_of_a_row_are_mostly_of_one_cluster():
     train, _ = synthetic(2000, 100, 400, labels_per_row=3, features_per_row=1, num_clusters=20, power=0.0)
     same = [len(set(labels % 20)) == 1 for labels in map(train.y.__getitem__, range(2000)) if len(labels) == 2]

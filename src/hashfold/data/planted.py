@@ -27,6 +27,7 @@ def synthetic(
     num_clusters: int | None = None,
     power: float = 1.0,
     noise: float = 0.3,
+    feature_power: float = 0.0,
     seed: int = 0,
 ) -> tuple[Dataset, Dataset]:
     """(train, test) whose labels can be learned from the features, and whose label counts follow a power law.
@@ -34,7 +35,8 @@ def synthetic(
     Labels belong to clusters. Every label and every cluster has a prototype, a fixed set of features.
     A row draws a first label with probability ~ rank^-power and further ones mostly from the same
     cluster; its words are then drawn from the prototypes of its labels and their cluster, or, with
-    probability `noise`, from all features. Values are log-tf-idf, rows have length 1.
+    probability `noise`, from all features. Features of small ids are the frequent ones where `feature_power`
+    is above 0, as words are. Values are log-tf-idf, rows have length 1.
 
     Args:
         test_rows: num_rows / 5 if None.
@@ -43,11 +45,14 @@ def synthetic(
         num_clusters: sqrt(num_labels) if None.
         power: of the power law of the label counts; 0 is uniform.
         noise: share of words that say nothing.
+        feature_power: a word is feature f with probability ~ (f + 1)^-feature_power; 0 is uniform, below 1.
         seed: same seed, same data.
 
     Cost: O(num_rows * features_per_row) and O(num_labels) memory; prototypes are hashed, not stored.
     """
-    plan = _plan(num_features, num_labels, labels_per_row, features_per_row, num_clusters, power, noise, seed)
+    plan = _plan(
+        num_features, num_labels, labels_per_row, features_per_row, num_clusters, power, noise, feature_power, seed
+    )
     num_rows = checks.integer("synthetic", "num_rows", num_rows, low=1)
     tests = checks.integer("synthetic", "test_rows", num_rows // 5 if test_rows is None else test_rows, low=0)
     rng = np.random.default_rng(seed)
@@ -65,6 +70,7 @@ class _Plan:
     features_per_row: int
     num_clusters: int
     noise: float
+    feature_power: float
     seed: int
     by_rank: Int  # label id of each popularity rank
     cumulative: npt.NDArray[np.float64]  # distribution over ranks
@@ -78,6 +84,7 @@ def _plan(
     num_clusters: int | None,
     power: float,
     noise: float,
+    feature_power: float,
     seed: int,
 ) -> _Plan:
     op = "synthetic"
@@ -92,6 +99,7 @@ def _plan(
         checks.integer(op, "features_per_row", features_per_row, low=1),
         checks.integer(op, "num_clusters", clusters, low=1, high=num_labels),
         checks.number(op, "noise", noise, low=0.0, high=1.0),
+        checks.number(op, "feature_power", feature_power, low=0.0, high=0.99),
         checks.integer(op, "seed", seed, low=0, high=2**63 - 1),
         np.random.default_rng([seed, 1]).permutation(num_labels),
         np.cumsum(mass) / mass.sum(),
@@ -129,7 +137,8 @@ def _words(plan: _Plan, y: RaggedIds, rng: np.random.Generator) -> CsrBatch:
     kind = rng.random(rows * words)
     of_label = _hashed(plan, label, member)
     of_cluster = _hashed(plan, plan.num_labels + label % plan.num_clusters, member)
-    anything = rng.integers(0, plan.num_features, rows * words)
+    bound = 2**64 if plan.feature_power else plan.num_features
+    anything = _feature(plan, rng.integers(0, bound, rows * words, dtype=np.uint64))
     signal = np.where(kind < plan.noise + (1 - plan.noise) * 0.6, of_label, of_cluster)
     feature = np.where(kind < plan.noise, anything, signal)
     keys, counts = np.unique(row * plan.num_features + feature, return_counts=True)
@@ -143,7 +152,15 @@ def _hashed(plan: _Plan, owner: Int, member: Int) -> Int:
     x = (x + np.uint64(plan.seed)) * np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((x ^ (x >> np.uint64(31))) % np.uint64(plan.num_features)).astype(np.int64)
+    return _feature(plan, x ^ (x >> np.uint64(31)))
+
+
+def _feature(plan: _Plan, bits: npt.NDArray[np.uint64]) -> Int:
+    """The feature that random bits stand for; of a power law by its inverse, with integrals for sums."""
+    if not plan.feature_power:
+        return (bits % np.uint64(plan.num_features)).astype(np.int64)
+    uniform = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return (plan.num_features * uniform ** (1.0 / (1.0 - plan.feature_power))).astype(np.int64)
 
 
 def _ends(row: npt.NDArray[Any], rows: int) -> Int:

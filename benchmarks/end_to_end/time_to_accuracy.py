@@ -1,0 +1,157 @@
+"""Seconds of training to a P@1: one network trained by PyTorch and by us, with four choices of negatives.
+
+128 hidden, softmax, dropout .3, Adam at 5e-3 with warm-up and cosine decay, label biases at the log prior; batches
+of 256. Ways: the labels of the batch only; those and 4,096 uniform negatives (PyTorch too, with its fastest step,
+from the same initial weights, over the same rows); those and 8 labels looked up by each row; both. All start the
+same, run alternately an epoch each, and are scored on the test rows after each epoch, off the clock.
+
+Sets: acl-authors (HASHFOLD_DATA), planted-670k (made up, 670,091 labels); BENCH_SETS, BENCH_EPOCHS (5).
+Four minutes each.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.common import chosen, data_folder, plot, table, write
+from benchmarks.end_to_end import huge_output
+from benchmarks.peers.torch_network import TorchNetwork
+
+SETS = {"acl-authors": 0.128, "planted-670k": 0.128}
+LR, HIDDEN, BATCH, NEGATIVES, DROPOUT, TESTS = 5e-3, 128, 256, 4096, 0.3, 4000
+WAYS = {
+    "labels only": (0, 0),
+    "uniform": (0, NEGATIVES),
+    "looked up": (8, 0),
+    "looked up and uniform": (8, NEGATIVES),
+}
+PEER = "PyTorch, uniform"
+
+
+def epochs() -> int:
+    return int(os.environ.get("BENCH_EPOCHS", "5"))
+
+
+def examples(name: str) -> tuple[Any, Any]:
+    from hashfold.data import read_xmc
+    from hashfold.data.dataset import Dataset
+    from hashfold.data.tfidf import TfIdf
+
+    if name == "planted-670k":
+        return huge_output.data(huge_output.LABELS, 100_000, TESTS)
+    folder = data_folder() / name
+    train, test = (read_xmc(folder / f"{part}.txt.xz") for part in ("train", "test"))
+    train, test = (
+        part.take(np.flatnonzero((part.x.to_scipy().getnnz(1) > 0) & (part.y.counts > 0)))
+        for part in (train, test)
+    )
+    tfidf = TfIdf.fit(train.x, "tfidf")
+    return Dataset(tfidf.transform(train.x), train.y), Dataset(tfidf.transform(test.x), test.y).take(
+        np.arange(TESTS)
+    )
+
+
+class Contender:
+    """A network, its step, and the clock that runs while it trains."""
+
+    def __init__(self, name: str, train: Any, test: Any) -> None:
+        from hashfold.data import label_counts
+        from hashfold.train import TrainConfig
+        from hashfold.train.loader import Loader
+
+        self.name, self.test, self.seconds, self.steps = name, test, 0.0, 0
+        self.curve: list[tuple[float, float]] = []
+        self.config = TrainConfig(epochs=epochs(), batch_size=BATCH)
+        self.loader = Loader(train, BATCH, seed=0)
+        self.hard, self.uniform = WAYS.get(name, (0, NEGATIVES))
+        self.net = huge_output.network_over(
+            train.num_features,
+            train.num_labels,
+            dropout=DROPOUT,
+            lr=LR,
+            negatives=1,
+            hard_negatives=self.hard,
+            index="clustered",
+        )
+        self.net.set_label_prior(label_counts(train.y), len(train))
+        self.peer = TorchNetwork(self.net, LR, DROPOUT) if name == PEER else None
+        if self.peer is None:
+            self.net.select = self._select
+
+    def _select(self, h: Any, y: Any, seed: int) -> Any:
+        return self.net.output.lookup_shared(
+            h.detach(), y, hard_negatives=self.hard, uniform=self.uniform, seed=seed
+        )
+
+    def train_epoch(self, epoch: int) -> None:
+        from hashfold.train.schedule import lr_factor, step_seed
+
+        began = time.perf_counter()
+        for batch in self.loader.epoch(epoch):
+            factor = lr_factor(self.config, self.steps, epochs() * len(self.loader))
+            self._step(batch, factor, step_seed(0, self.steps))
+            self.steps += 1
+        self.seconds += time.perf_counter() - began
+
+    def _step(self, batch: Any, factor: float, seed: int) -> None:
+        if self.peer is None:
+            self.net.set_lr(factor)
+            self.net.training_step(batch.x, batch.y, seed)
+        else:
+            self.peer.set_lr(LR * factor)
+            active = self._select(torch.zeros(len(batch.x), HIDDEN), batch.y, seed)
+            self.peer.step(batch.x, active, bf16=True, compact=True)
+
+    def score(self) -> None:
+        from hashfold.metrics import evaluate
+
+        if self.peer is not None:
+            self.peer.copy_to(self.net)
+        top, _ = self.net.top_k(self.test.x, 1)
+        self.net._searchers.clear()  # its memory
+        self.curve.append((self.seconds, evaluate(top, self.test.y, ks=(1,))["P@1"]))
+
+
+def seconds_to(curve: list[tuple[float, float]], goal: float) -> float | None:
+    """When the straight line between two scores reached the goal; None if it never did."""
+    before = (0.0, 0.0)
+    for at in curve:
+        if at[1] >= goal:
+            return before[0] + (at[0] - before[0]) * (goal - before[1]) / (at[1] - before[1])
+        before = at
+    return None
+
+
+def race(name: str) -> dict[str, Any]:
+    train, test = examples(name)
+    contenders = [Contender(way, train, test) for way in (*WAYS, PEER)]
+    for epoch in range(epochs()):
+        for contender in contenders:
+            contender.train_epoch(epoch)
+            contender.score()
+    return {c.name: {"curve": c.curve, "seconds_to_goal": seconds_to(c.curve, SETS[name])} for c in contenders}
+
+
+def main() -> None:
+    from hashfold.kernels import native
+
+    torch.set_num_threads(native.num_threads())
+    result: dict[str, Any] = {}
+    for name in chosen(tuple(SETS)):
+        result[name] = race(name)
+        curves = {way: figures["curve"] for way, figures in result[name].items()}
+        plot(f"time_to_accuracy_{name}", curves, "seconds of training", "P@1", name)
+        header = ("set", "way", "seconds", "P@1 at the end", f"seconds to {SETS[name]}")
+        table(
+            header, [[name, way, *f["curve"][-1], f["seconds_to_goal"] or "-"] for way, f in result[name].items()]
+        )
+    write("time_to_accuracy", {"epochs": epochs(), "sets": result})
+
+
+if __name__ == "__main__":
+    main()
