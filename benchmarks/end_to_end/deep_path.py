@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from benchmarks.common import DEEP, chosen, data_folder, medians, seeds, table, train_and_eval, write
 
+NEEDS = ("HASHFOLD_DATA",)
+
 SETS = ("citeulike-t", "eurlex57k", "acl-authors")
 
 

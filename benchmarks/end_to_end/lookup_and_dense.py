@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from benchmarks.common import DEEP, chosen, data_folder, medians, seeds, table, train_and_eval, write
 
+NEEDS = ("HASHFOLD_DATA",)
+
 RECIPES = {
     "citeulike-t": ("--loss", "sigmoid", "--hidden", 256, "--dropout", 0.3, "--epochs", 12),
     "eurlex57k": ("--loss", "sigmoid", "--hidden", 512, "--dropout", 0.5, "--epochs", 9),

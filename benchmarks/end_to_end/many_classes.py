@@ -11,6 +11,8 @@ from typing import Any
 
 from benchmarks.common import data_folder, medians, seeds, table, train_and_eval, write
 
+NEEDS = ("HASHFOLD_DATA",)
+
 MODELS = {"default": (), "with-deep": ("--with", "deep")}
 KEYS = ("P@1", "P@3", "P@5", "recall@100", "train_seconds", "peak_memory_gb", "folder_mb", "ms_per_row")
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from benchmarks.common import chosen, data_folder, scratch, table, write
 from benchmarks.peers.torch_network import in_turn
 
+NEEDS = ("HASHFOLD_DATA", "xz")
+
 SETS = ("kowiki-articles", "acl-authors", "eurlex57k")
 
 

@@ -18,6 +18,8 @@ import numpy as np
 
 from benchmarks.common import chosen, data_folder, medians, scratch, seeds, table, train_and_eval, write
 
+NEEDS = ("HASHFOLD_DATA",)
+
 SETS = ("bibtex", "delicious", "citeulike-t", "eurlex57k", "acl-authors")
 KEYS = ("P@1", "P@3", "P@5", "train_seconds", "folder_mb", "ms_per_row")
 

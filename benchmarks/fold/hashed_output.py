@@ -24,6 +24,8 @@ from hashfold.optim import RowAdam
 from hashfold.sparse import CsrBatch, Float32, Int32, LookupStats, RaggedIds
 from hashfold.train import TrainConfig, fit
 
+NEEDS = ("HASHFOLD_DATA",)
+
 RATIO = 16
 HIDDEN, NEGATIVES, EPOCHS, BATCH = 256, 4096, 12, 256
 RATE, DROPOUT, INPUT_STD, OUTPUT_STD = 5e-3, 0.3, 0.06, 0.05

@@ -12,6 +12,8 @@ from typing import Any
 
 from benchmarks.common import chosen, data_folder, table, write
 
+NEEDS = ("HASHFOLD_DATA",)
+
 SETS = ("citeulike-t", "acl-authors", "eurlex57k")
 K, ROUNDS = 20, 5
 # Each index as it is by default, and the neighbouring points of its trade-off.
