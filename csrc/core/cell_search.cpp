@@ -18,6 +18,7 @@ namespace {
 
 constexpr int64_t kFirstBlocks = 2;        // scanned before there is a threshold
 constexpr int64_t kRunBlocks = 16;         // scanned before it is looked at again
+constexpr int64_t kFew = 8;                // branches that are chosen one by one
 constexpr int64_t kLeastLimit = 32;        // hits collected before the worst are dropped
 constexpr int64_t kTogether = 64;          // queries that visit cells together
 constexpr float kDeviations = 5.0f;        // of rounding that an item is given the benefit of
@@ -158,23 +159,47 @@ void prefetch_cell(const CellRows& rows, int64_t cell) {
     for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(run.blocks + at, 0, 2);
 }
 
-// The `count` best items of the only cell, in no order; of equal ones those with smaller ids.
-void choose(const CellQuery& query, const CellRows& rows, int64_t count, Scratch& scratch) {
-    const CellRun run = rows.run(0);
-    std::vector<float>&all = scratch.all, &sorted = scratch.sorted;
-    all.resize(run.count * kCellBlock);
-    cells_table().scores(query, rows.shape(), run, all.data());
-    all.resize(rows.size(0));  // items lie in the order of their ids, and none has moved
-    for (float& score : all) score = score == score ? score : kLowest;
-    scratch.followed.clear();
-    if (count >= static_cast<int64_t>(all.size())) count = static_cast<int64_t>(all.size());
-    sorted = all;
+// The `count` best of the scores; of equal ones those that come first. Best first where there are few.
+void choose_few(std::span<const float> scores, int64_t count, std::vector<int32_t>& chosen) {
+    float best[kFew];
+    int64_t kept = 0;
+    chosen.resize(count);
+    for (size_t j = 0; j < scores.size(); ++j) {
+        if (kept == count && !(scores[j] > best[kept - 1])) continue;
+        int64_t at = kept < count ? kept++ : kept - 1;
+        for (; at > 0 && scores[j] > best[at - 1]; --at) {
+            best[at] = best[at - 1];
+            chosen[at] = chosen[at - 1];
+        }
+        best[at] = scores[j];
+        chosen[at] = static_cast<int32_t>(j);
+    }
+}
+
+void choose_many(std::span<const float> scores, int64_t count, std::vector<float>& sorted,
+                 std::vector<int32_t>& chosen) {
+    sorted.assign(scores.begin(), scores.end());
     std::nth_element(sorted.begin(), sorted.begin() + (count - 1), sorted.end(), std::greater<>());
     const float least = sorted[count - 1];
-    int64_t equal = count - std::count_if(all.begin(), all.end(), [&](float score) { return score > least; });
-    for (size_t id = 0; id < all.size(); ++id)
-        if (all[id] > least || (all[id] == least && equal-- > 0))
-            scratch.followed.push_back(static_cast<int32_t>(id));
+    int64_t equal =
+        count - std::count_if(scores.begin(), scores.end(), [&](float score) { return score > least; });
+    chosen.clear();
+    for (size_t j = 0; j < scores.size(); ++j)
+        if (scores[j] > least || (scores[j] == least && equal-- > 0)) chosen.push_back(static_cast<int32_t>(j));
+}
+
+// The `count` best items of the only cell: they lie in the order of their ids, for none has moved.
+void choose(const CellQuery& query, const CellRows& rows, int64_t count, Scratch& scratch) {
+    const CellRun run = rows.run(0);
+    scratch.all.resize(run.count * kCellBlock);
+    cells_table().scores(query, rows.shape(), run, scratch.all.data());
+    const std::span<float> scores(scratch.all.data(), rows.size(0));
+    for (float& score : scores) score = score == score ? score : kLowest;
+    count = std::min(count, rows.size(0));
+    if (count <= kFew)
+        choose_few(scores, count, scratch.followed);
+    else
+        choose_many(scores, count, scratch.sorted, scratch.followed);
 }
 
 // The cells that a query visits, best first: of the centroids in the best branches, the best.
