@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from hashfold.compress.apply import compress
+from hashfold.compress.budget import Allocation, allocate
 from hashfold.compress.config import DKM, CodebookConfig, HashConfig, PruneConfig, StraightThrough
 from hashfold.compress.files import load, save
 from hashfold.compress.prepare import Schedule, convert, prepare
@@ -17,11 +18,13 @@ from hashfold.compress.reporting import report
 
 __all__ = [
     "DKM",
+    "Allocation",
     "CodebookConfig",
     "HashConfig",
     "PruneConfig",
     "Schedule",
     "StraightThrough",
+    "allocate",
     "compress",
     "convert",
     "load",

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import hashfold.compress.schemes  # noqa: F401 - it registers them
+from hashfold import checks
 from hashfold.compress.architecture import without_fused_kernels
 from hashfold.compress.config import CodebookConfig, PruneConfig
 from hashfold.compress.importance import Data, Loss, importances
@@ -22,9 +23,14 @@ from hashfold.nn.folded import FoldedWeight, fold_layer
 
 
 def compress(
-    model: nn.Module, config: Configs, *, data: Data | None = None, loss: Loss | None = None
+    model: nn.Module,
+    config: Configs | None = None,
+    *,
+    budget: int | str | None = None,
+    data: Data | None = None,
+    loss: Loss | None = None,
 ) -> nn.Module:
-    """A new model whose weights are folded as `config` says; `model` stays as it is.
+    """A new model whose weights are folded as `config` says, or within a budget; `model` stays as it is.
 
     Args:
         model: any module. Layers of the types in `hashfold.nn.folded.FOLDED_LAYERS` (exactly: subclasses may do
@@ -32,7 +38,10 @@ def compress(
         config: a `HashConfig`, `CodebookConfig` or `PruneConfig` for all these layers; or a mapping to configs, or
             to None for layers that stay dense: of names (regular expressions that match a layer's whole name, as
             in `named_modules()`), which go before module types, which go before "default". Of several names or
-            types the first counts. Layers that nothing fits stay dense.
+            types the first counts. Layers that nothing fits stay dense. With a budget: a mapping of the layers
+            that are not searched.
+        budget: in place of config, bytes of the file (or text: "64KB") that `save(..., entropy=True)` writes. The
+            schemes are searched for by `data` and `loss`, both needed: see `budget.allocate`, which tells more.
         data: batches, for configs that weigh weights: what `loss` takes, or without it what the model takes, or
             tuples of which that is the first.
         loss: loss(model, batch) -> scalar, the mean over the batch, for weighting by gradients: the smaller the
@@ -43,6 +52,14 @@ def compress(
     layer: a type that cannot be folded, weights that are not finite, fewer weights than the ratio needs, a weight
     shared with something that is not folded alike. Cost: clustering, a fraction of a second a million weights.
     """
+    if budget is not None:
+        from hashfold.compress.budget import allocate
+
+        if data is None or loss is None:
+            checks.fail("compress", "data and loss must be given beside a budget", "one or none of them")
+        return allocate(model, budget, data, loss, config=config).model
+    if config is None:
+        checks.fail("compress", "config or budget must be given", "neither")
     plan = make_plan("compress", model, config)
     weights = importances("compress", model, plan, data, loss)
     jobs = make_jobs(plan, weights, lambda prune: prune.fraction)

@@ -155,17 +155,25 @@ def table_bits(counts: npt.NDArray[np.int64]) -> float:
 def best_plan(mask: Bytes) -> tuple[float, bool, MaskPlan]:
     """The shortest way to code a (rows, cols) mask: bits, whether it is transposed, the plan.
 
-    Plans are compared on every n-th row where there are more than 2^18 bits.
+    First which way round and which lag, then which marginals to look at; on every n-th row where there are more
+    than 2^18 bits.
     """
     density = int(np.clip(int(mask.sum()) * ONE // max(1, mask.size), 1, ONE - 1))
-    found: list[tuple[float, bool, MaskPlan]] = []
     step = max(1, mask.size // _SAMPLE_BITS)
-    for transposed in (False, True):
-        sample = np.ascontiguousarray((mask.T if transposed else mask)[::step])
-        for lag in (0, *likely_lags(sample)):
-            for by_row, by_col in ((False, False), (True, False), (False, True), (True, True)):
-                plan = MaskPlan(density, lag, by_row, by_col)
-                found.append((bits_needed(sample, plan) * mask.size / sample.size, transposed, plan))
+    samples = [np.ascontiguousarray(way[::step]) for way in (mask, mask.T)]
+
+    def tried(transposed: bool, plan: MaskPlan) -> tuple[float, bool, MaskPlan]:
+        sample = samples[transposed]
+        return bits_needed(sample, plan) * mask.size / sample.size, transposed, plan
+
+    found = [
+        tried(way, MaskPlan(density, lag, True, False))
+        for way in (False, True)
+        for lag in (0, *likely_lags(samples[way]))
+    ]
+    _, way, plan = min(found, key=lambda one: one[0])
+    others = ((False, False), (False, True), (True, True))
+    found += [tried(way, MaskPlan(density, plan.lag, by_row, by_col)) for by_row, by_col in others]
     return min(found, key=lambda one: one[0])
 
 

@@ -67,8 +67,8 @@ class MaskModel:
     def predict(self) -> Ints:
         """Of each bit of the next column, the probability of 1, in 1 / ONE: (rows,)."""
         self._context = self._contexts()
-        p = (self._ones << 16) // self._trials
-        return np.clip(p, _LEAST, ONE - _LEAST)[self._context]
+        p: Ints = (self._ones[self._context] << 16) // self._trials[self._context]
+        return np.minimum(np.maximum(p, _LEAST), ONE - _LEAST)
 
     def update(self, column: npt.NDArray[Any]) -> None:
         """Learns from the column that was predicted last."""
