@@ -71,6 +71,18 @@ def test_overrides_win_and_what_depends_on_them_follows() -> None:
     assert "epochs 3: as asked" in reasons
 
 
+def test_labels_of_one_length_have_no_biases_and_a_rate_of_their_own() -> None:
+    free, held = choose(TYPICAL)[0], choose(TYPICAL, {"label_norm": 12.0})[0]
+    assert held.loss == free.loss == "softmax"
+    assert (free.unit_hidden, free.label_bias, free.label_norm) == (False, True, 0.0)
+    assert (held.unit_hidden, held.label_bias, held.label_norm) == (True, False, 12.0)
+    assert held.lr > free.lr
+    asked = choose(TYPICAL, {"label_norm": 12.0, "label_bias": True, "lr": 1e-3})[0]
+    assert (asked.label_bias, asked.lr) == (True, 1e-3)
+    many = choose(TYPICAL, {"label_norm": 12.0, "loss": "sigmoid"})[0]
+    assert (many.unit_hidden, many.label_bias) == (False, True)  # a sigmoid needs its biases
+
+
 @pytest.mark.parametrize("labels", [10_000, 52_946, 103_602, 513_884, 10_000_000])
 def test_buckets_stay_small_however_many_labels(labels: int) -> None:
     options = choose(replace(TYPICAL, labels=labels), parts=("deep",))[0].index_options

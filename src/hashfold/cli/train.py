@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _CHECKPOINT = ".checkpoint"
 _OVERRIDES = {
-    *("hidden", "loss", "dropout", "negatives", "hard_negatives", "index", "lr", "storage"),
+    *("hidden", "loss", "dropout", "negatives", "hard_negatives", "index", "label_norm", "lr", "storage"),
     *("epochs", "batch_size", "patience", "max_seconds", "seed", "threads", "buckets"),
 }
 
@@ -58,6 +58,12 @@ _network = (
     click.option("--hard-negatives", type=int, help="Labels looked up for each row as negatives; 0 for none."),
     click.option(
         "--index", type=click.Choice(["exact", "clustered", "tree", "lsh"]), help="How labels are looked up."
+    ),
+    click.option(
+        "--label-norm",
+        type=float,
+        help="Hold label vectors to this length (12, say): predicting with --lookup then finds nearly all that "
+        "scoring every label does, at a fortieth of the labels.",
     ),
     click.option("--lr", type=float, help="The peak learning rate."),
     click.option("--storage", type=click.Choice(["fp32", "fp16", "int8"]), help="Of the trained weights."),

@@ -20,6 +20,7 @@ EFFORTS = {"low": 0.5, "normal": 1.0, "high": 1.5}  # times the epochs
 MOST_HELD_OUT = 4_000
 FEWEST_ROWS = 50  # with fewer there is nothing to hold out
 FEW_STEPS = 1_000  # small data sets are gone through until so many steps are made
+HELD_RATE = 4e-2  # of label vectors held to a length, whose gradients are small beside them
 FEW_ROWS_A_LABEL = 2.0  # with fewer in the mean a network learned nothing (.0003 P@1), and cost the others a point
 OF_NETWORKS = {f.name for kind in (NetworkConfig, TrainConfig) for f in fields(kind)} - {
     f.name for f in fields(LookupConfig)
@@ -117,7 +118,7 @@ def choose(
     beside: dict[str, Any] = {}
     checks.one_of("settings", "effort", effort, EFFORTS)
     if deep:
-        _settle_network(found, network, settle, effort, combine)
+        _settle_network(found, network, settle, effort, combine, given)
         _settle_training(found, network, training, settle, effort, combine)
     if combine:
         width = network.get("hidden", hidden_width(found, found.labels <= DENSE_LABELS, effort, combine))
@@ -145,7 +146,14 @@ def hashes_per_table(labels: int) -> int:
     return max(4, (labels // 32).bit_length() - 1)
 
 
-def _settle_network(found: Statistics, network: dict[str, Any], settle: Any, effort: str, combine: bool) -> None:
+def _settle_network(
+    found: Statistics,
+    network: dict[str, Any],
+    settle: Any,
+    effort: str,
+    combine: bool,
+    given: Mapping[str, Any],
+) -> None:
     few, rows = found.labels <= DENSE_LABELS, found.rows
     reason = f"{found.labels} labels, all computed" if few else f"{found.labels} labels; uniform ones a batch"
     negatives = settle(network, "negatives", 0 if few else 1024 if combine else 4096, reason)
@@ -167,7 +175,21 @@ def _settle_network(found: Statistics, network: dict[str, Any], settle: Any, eff
     settle(network, "dropout", dropout, "more where all labels share the hidden vector")
     settle(network, "storage", "int8", "a quarter of the memory; rounding costs less than a tenth of a point")
     network["output_std"] = 0.02 if network["loss"] == "sigmoid" else 0.05
-    settle(network, "lr", 1e-2 if rows < FEW_STEPS else 5e-3, "Adam, with warm-up and cosine decay")
+    held = _settle_norms(network, settle, given)
+    rate = HELD_RATE if held else 1e-2 if rows < FEW_STEPS else 5e-3
+    settle(network, "lr", rate, "Adam, with warm-up and cosine decay")
+
+
+def _settle_norms(network: dict[str, Any], settle: Any, given: Mapping[str, Any]) -> bool:
+    """Whether label vectors are held to one length, for look-up; with a softmax hidden vectors are then, too, and
+    there are no biases.
+    """
+    held = bool(given.get("label_norm")) and network["loss"] == "softmax"
+    if held:
+        reason = "labels of one length: the nearest to a hidden vector is the best"
+        settle(network, "unit_hidden", True, reason)
+        settle(network, "label_bias", False, reason)
+    return held
 
 
 def _settle_lookups(found: Statistics, width: int, beside: dict[str, Any], settle: Any) -> None:
