@@ -1,0 +1,165 @@
+"""LeNet-300-100 and LeNet-5 on MNIST, pruned, with shared values, in one entropy-coded file: bytes and error.
+
+Train, prune gradually (Zhu and Gupta, 2017), share values and train them (Deep Compression: Han et al., ICLR
+2016), save, load, predict from what was loaded. Distilled from a dense LeNet-5 of the same rows. Settings
+were chosen on the last 10,000 rows of train.
+HASHFOLD_DATA with mnist; BENCH_SEEDS; BENCH_SETS: which nets; FOLD_VALIDATION: those rows in place of test.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from statistics import mean
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.common import chosen, data_folder, scratch, seeds, table, write
+from benchmarks.fold.images import Images, Recipe, error, fit, kept_rows, load, logits_of, size
+from benchmarks.fold.nets import LENET_5, lenet_5, lenet_300_100, trained_lenet_5, with_dropout
+
+NEEDS = ("HASHFOLD_DATA",)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a net is made small."""
+
+    dense: Recipe
+    pruning: Recipe
+    tuning: Recipe
+    dropout: tuple[float, float]  # of the dense net, and from pruning on
+    keep: dict[str, float]  # of the weights of each layer
+    bits: int  # of a shared value
+    target_bytes: int
+    target_error: float
+    theirs: str
+
+
+DISTIL = {"distil": 0.7, "temperature": 2.0}
+PLANS = {
+    "LeNet-300-100": Plan(
+        dense=Recipe(epochs=10, rate=4e-3, **DISTIL),
+        pruning=Recipe(epochs=8, rate=3e-3, hold=0.6, **DISTIL),
+        tuning=Recipe(epochs=3, rate=1e-3, **DISTIL),
+        dropout=(0.2, 0.05),
+        keep={"2": 0.04, "5": 0.12, "8": 0.6},
+        bits=3,
+        target_bytes=16_384,
+        target_error=1.58,
+        theirs="27 KB, 1.58 %",
+    ),
+    "LeNet-5": Plan(
+        dense=LENET_5,
+        pruning=Recipe(epochs=5, rate=2e-3, hold=0.6, bfloat16=True, **DISTIL),
+        tuning=Recipe(epochs=2, rate=5e-4, bfloat16=True, **DISTIL),
+        dropout=(0.4, 0.1),
+        keep={"0": 0.6, "3": 0.12, "8": 0.015, "11": 0.2},
+        bits=3,
+        target_bytes=14_336,
+        target_error=0.74,
+        theirs="44 KB, 0.74 %",
+    ),
+}
+"""The teacher is the dense LeNet-5 of the same seed, which saw the same images; LeNet-5 is its own."""
+NETS: dict[str, Callable[..., nn.Sequential]] = {"LeNet-300-100": lenet_300_100, "LeNet-5": lenet_5}
+
+
+def pruned(net: nn.Module, plan: Plan, images: Images, seed: int, teacher: Tensor | None) -> nn.Module:
+    from hashfold.compress import PruneConfig, Schedule, convert, prepare
+
+    steps = plan.pruning.epochs * (len(images.x_train) // plan.pruning.batch)
+    until = int(plan.pruning.hold * steps)
+    config = {layer: PruneConfig(1 - keep, steps=(0, until), every=50) for layer, keep in plan.keep.items()}
+    model = prepare(net, config)
+    schedule = Schedule(model)
+    fit(model, images.x_train, images.y_train, plan.pruning, seed, teacher=teacher, after_step=schedule.step)
+    return convert(model)
+
+
+def shared(net: nn.Module, plan: Plan, images: Images, seed: int, teacher: Tensor | None) -> nn.Module:
+    from hashfold.compress import CodebookConfig, PruneConfig, Schedule, StraightThrough, convert, prepare
+
+    tuning = StraightThrough(refresh_steps=20)
+    config = {
+        layer: CodebookConfig(bits=plan.bits, prune=PruneConfig(1 - keep), tuning=tuning, seed=seed)
+        for layer, keep in plan.keep.items()
+    }
+    model = prepare(net, config)
+    schedule = Schedule(model)
+    fit(model, images.x_train, images.y_train, plan.tuning, seed, teacher=teacher, after_step=schedule.step)
+    return convert(model)
+
+
+def measure(name: str, images: Images, seed: int, teacher_net: nn.Module) -> dict[str, Any]:
+    from hashfold.compress import load as load_compressed
+    from hashfold.compress import save
+
+    plan, start = PLANS[name], time.perf_counter()
+    x, y = images.x_test, images.y_test
+    teacher = logits_of(teacher_net, images.x_train)
+    dense = teacher_net
+    if name != "LeNet-5":
+        torch.manual_seed(seed)
+        dense = NETS[name](plan.dropout[0])
+        fit(dense, images.x_train, images.y_train, plan.dense, seed, teacher=teacher)
+    sparse = pruned(with_dropout(dense, plan.dropout[1]), plan, images, seed, teacher)
+    small = shared(sparse, plan, images, seed, teacher)
+    with scratch() as folder:
+        path = folder / "small.safetensors"
+        found = {"bytes": save(small, path, entropy=True, half="."), "bytes_plain": save(small, folder / "plain")}
+        again = load_compressed(path, NETS[name])
+        assert path.stat().st_size == found["bytes"]
+        reloaded = error(again, x, y)
+        assert torch.equal(logits_of(again, x), logits_of(load_compressed(path, NETS[name]), x))
+    weights = [p for p in sparse.parameters() if p.dim() > 1]
+    return found | {
+        "error_dense": error(dense, x, y),
+        "error_pruned": error(sparse, x, y),
+        "error_unsaved": error(small, x, y),
+        "error": reloaded,
+        "weights": size(weights),
+        "kept": sum(int((w != 0).sum()) for w in weights),
+        "bytes_dense": 4 * size(dense.parameters()),
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def measured(images: Images, seed: int) -> dict[str, dict[str, Any]]:
+    """Of each net."""
+    start = time.perf_counter()
+    teacher = trained_lenet_5(images, seed)
+    seconds = {"teacher_seconds": time.perf_counter() - start}
+    return {n: {"seed": seed, **measure(n, images, seed, teacher), **seconds} for n in chosen(tuple(PLANS))}
+
+
+def main() -> None:
+    validation = "FOLD_VALIDATION" in os.environ
+    images = load(data_folder() / "mnist", validation=validation)
+    runs: list[dict[str, dict[str, Any]]] = []
+    for seed in seeds():
+        runs.append(measured(images, seed))
+        print(json.dumps(runs[-1]), flush=True)
+    rows: dict[str, Any] = {} if validation else kept_rows("fold_lenet")
+    for name in runs[0]:
+        middle = {key: mean(run[name][key] for run in runs) for key in runs[0][name] if key != "seed"}
+        rows[name] = {"plan": asdict(PLANS[name]), "runs": [run[name] for run in runs], "mean": middle}
+    if not validation:
+        write("fold_lenet", {"rows": rows})
+    keys = ("error_dense", "error_pruned", "error", "bytes_dense", "bytes_plain", "bytes", "kept")
+    header = ["net", "dense, % error", "pruned", "whole file", "dense bytes", "plain file", "file", "weights kept"]
+    lines = []
+    for name in runs[0]:
+        plan, middle = PLANS[name], rows[name]["mean"]
+        reach = f"<= {plan.target_bytes:,} bytes, {plan.target_error} %"
+        lines.append([name, *(middle[key] for key in keys), reach, plan.theirs])
+    table([*header, "figure to reach", "Deep Compression"], lines)
+
+
+if __name__ == "__main__":
+    main()
