@@ -1,5 +1,6 @@
 """Compressed models come back from their file bit for bit, and nothing else does."""
 
+import base64
 import json
 import re
 
@@ -16,7 +17,8 @@ from compress.small_models import (
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from hashfold.compress import CodebookConfig, HashConfig, PruneConfig, compress, load, save
+from hashfold import HashedLSHLinear
+from hashfold.compress import CodebookConfig, HashConfig, PruneConfig, compress, load, prepare, save
 from hashfold.compress.files import encode
 from hashfold.errors import FileFormatError, InputError, MissingDependencyError
 from hashfold.nn.folded import FoldedLinear, HashedWeight
@@ -106,6 +108,17 @@ def test_a_factory_that_looks_at_its_weights(tmp_path):
 
     save(folded_net(), tmp_path / "m")
     assert_same(folded_net(), load(tmp_path / "m", factory))
+
+
+def test_layers_that_look_up_their_neurons(tmp_path):
+    def factory() -> nn.Module:
+        return nn.Sequential(nn.Linear(8, 16), HashedLSHLinear(16, 100, compression_ratio=4))
+
+    model = factory()
+    save(model, tmp_path / "m", entropy=True)
+    assert_same(model, load(tmp_path / "m", factory))
+    with pytest.raises(InputError, match=r"must be one that can be copied.*give a callable"):  # its index cannot
+        load(tmp_path / "m", model)
 
 
 def test_the_architecture_is_left_as_it_is(tmp_path):
@@ -198,14 +211,16 @@ def test_an_altered_tensor_is_named(tmp_path):
 
 
 def test_what_cannot_be_saved(tmp_path):
-    class Prepared(HashedWeight):
+    class Unknown(HashedWeight):
         pass
 
-    model = nn.Sequential(FoldedLinear(8, 4, weight=Prepared(4, 8, num_buckets=16)))
-    with pytest.raises(InputError, match=r"Prepared as 0\.weight; convert the model first"):
+    model = nn.Sequential(FoldedLinear(8, 4, weight=Unknown(4, 8, num_buckets=16)))
+    with pytest.raises(InputError, match=r"Unknown as 0\.weight; give it a kind"):
         save(model, tmp_path / "m")
     with pytest.raises(InputError, match="a folded weight alone"):
         save(model[0].weight, tmp_path / "m")
+    with pytest.raises(InputError, match="model must be converted; got 3, still prepared"):
+        save(prepare(dense_net(), {"3": CodebookConfig()}), tmp_path / "m")
     complex_model = nn.Sequential()
     complex_model.register_buffer("z", torch.zeros(3, dtype=torch.complex64))
     with pytest.raises(InputError, match="z must be real numbers"):
@@ -253,3 +268,27 @@ def test_pruned_codes_take_about_their_entropy(tmp_path):
     entropy = float(-(codes * codes.log2()).nansum()) * 120_000 / 8
     assert save(model, tmp_path / "m", entropy=True) < 1.01 * entropy + 300 * 4 + 800
     assert save(model, tmp_path / "m") > 4 * entropy
+
+
+def test_an_old_file_is_read(tmp_path):
+    """Written once: what the format was then, it is."""
+    (tmp_path / "m").write_bytes(base64.b64decode("".join(OLD)))
+    model = load(tmp_path / "m", lambda: nn.Sequential(nn.Linear(20, 6), nn.ReLU(), nn.Linear(6, 2)))
+    dense = [((torch.arange(n) * 7919 + i * 31) % 23 - 11) / 8 for i, n in enumerate((120, 6, 12, 2))]
+    kept = model[0].weight.dense().flatten() != 0
+    assert int(kept.sum()) == 36
+    assert float((model[0].weight.dense().flatten() - dense[0])[kept].abs().max()) < 0.25
+    assert float(dense[0][~kept].abs().max()) <= float(dense[0][kept].abs().min())
+    torch.testing.assert_close(model[0].bias, dense[1], rtol=0, atol=0)
+    torch.testing.assert_close(model[2].weight.dense().flatten(), dense[2], rtol=0, atol=1e-6)
+    torch.testing.assert_close(model[2].bias, dense[3], rtol=0, atol=0)
+
+
+OLD = [
+    "oAAAAAAAAAB7Il9fbWV0YWRhdGFfXyI6eyJoYXNoZm9sZF9jb21wcmVzc2VkIjoie1widmVyc2lvblwiOjEsXCJkaWdlc3RcIjpc",
+    "IjBhYjExYTA4ZDM0YzU3NWJjNWNiZjhmNFwifSJ9LCJjb2RlZCI6eyJkdHlwZSI6IlU4Iiwic2hhcGUiOlsyNzVdLCJkYXRhX29m",
+    "ZnNldHMiOlswLDI3NV19fSAgvQAAAOWUOw7CMBBEI87jYj3rXTuH8SUgbc6EaOkouAI9JSU3wEZRlI9FECkosv16dkZvfNhV1c9u",
+    "dOIFvRWUrejYCGjF5ZiI60KMGGvrOMJ2BoG4Txi8edJouAYTIKwFBJfQdZlcZhYNUOpxnCwOa6NGolGo8wGSv6bUIpicY1ekAvVI",
+    "Gk6DZ6tAsSjfFIyt8xSIpE5azb6Zrw7vhOFoLMirJWE2Xd1zSOnO2D7Ox+uz2vZs3f+6udz/q3+6rX3hBQAAgAAAgLY4Pbk0PAAv",
+    "t8cAum1xAKiLnAC/vz8AAL22sKCAQAAAAMAgQICgoKCgoAh0O6ZSGSf0Jd6hFRAwMfoTCP+hOgqefrEOL0a8GFIYAAA=",
+]

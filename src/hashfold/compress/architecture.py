@@ -26,10 +26,12 @@ def folded_specs(model: nn.Module) -> dict[str, Any]:
     specs: dict[str, Any] = {}
     first: dict[int, str] = {}
     for name, part in model.named_modules(remove_duplicate=False):
+        if isinstance(part, PreparedLayer):
+            checks.fail("save", "model must be converted", f"{name or 'model'}, still prepared", "see convert")
         if isinstance(part, FoldedWeight) and not any(name.startswith(f"{outer}.") for outer in specs):
             if KINDS.get(getattr(part, "kind", "")) is not type(part):
                 expected = "folded weights must be of a kind that files hold"
-                checks.fail("save", expected, f"{type(part).__name__} as {name}", "convert the model first")
+                checks.fail("save", expected, f"{type(part).__name__} as {name}", "give it a kind and a spec")
             specs[name] = first.get(id(part)) or part.spec()
             first.setdefault(id(part), name)
     return specs
@@ -38,7 +40,11 @@ def folded_specs(model: nn.Module) -> dict[str, Any]:
 def skeleton(architecture: Architecture) -> nn.Module:
     """A new model of the architecture, all that a state_dict holds on the meta device: without its memory."""
     if isinstance(architecture, nn.Module):
-        return copy.deepcopy(architecture, _bare_copies(architecture))
+        try:
+            return copy.deepcopy(architecture, _bare_copies(architecture))
+        except (TypeError, RuntimeError) as cause:
+            expected = "a module that is given must be one that can be copied"
+            checks.fail("architecture", expected, _line(cause), "give a callable that makes it")
     try:
         with torch.device("meta"):
             return _made(architecture)

@@ -79,7 +79,7 @@ def measure(path: str | Path, model: nn.Module, inputs: Sequence[Tensor] = ()) -
 
 def _write_job(path: Path, job: dict[str, Any]) -> None:
     foreign = {type(part).__qualname__ for part in job["model"].modules() if type(part).__module__ == "__main__"}
-    remedy = "define it at the top of a module that can be imported, or give fresh=False"
+    remedy = "define it at the top of a module that can be imported, or give fresh_process=False"
     expected = "a fresh process must find the classes of the model"
     if foreign:
         checks.fail("report", expected, f"{min(foreign)} of the running script", remedy)
