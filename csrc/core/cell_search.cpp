@@ -20,7 +20,7 @@ constexpr int64_t kFirstBlocks = 2;        // scanned before there is a threshol
 constexpr int64_t kRunBlocks = 16;         // scanned before it is looked at again
 constexpr int64_t kFew = 8;                // branches that are chosen one by one
 constexpr int64_t kLeastLimit = 32;        // hits collected before the worst are dropped
-constexpr int64_t kTogether = 64;          // queries that visit cells together
+constexpr int64_t kTogether = 512;         // queries that visit cells together, at most
 constexpr float kDeviations = 5.0f;        // of rounding that an item is given the benefit of
 constexpr int64_t kPrefetched = 32 << 10;  // bytes of the next cell
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
@@ -292,10 +292,11 @@ void search_cells(const CellTree& tree, const CellRows& items, const CellQueries
             counts[i] = rank(queries.x.row(i), {vectors, bias}, indptr[i + 1] - indptr[i], scratch,
                              scratch.pools[i - begin], ids + indptr[i], scores + indptr[i]);
     };
+    const int64_t share = (rows + num_threads() - 1) / num_threads();
     if (rows == 1)
         answer(0, 1);
     else
-        parallel_chunks(rows, by_cell ? kTogether : 1,
+        parallel_chunks(rows, by_cell ? std::min(share, kTogether) : 1,
                         [&](int64_t begin, int64_t end, int) { answer(begin, end); });
     pack_rows(indptr, counts.data(), rows, ids, scores);
 }
