@@ -105,7 +105,7 @@ class Race:
             ours = float(self.net.training_step(*rows(0), seed=i).loss)
             theirs = self.peer.step(rows(0)[0], active, *list(WAYS.values())[i % len(WAYS)])
             losses.append((ours, theirs))
-            assert abs(ours / theirs - 1) < 1e-2, losses
+            assert abs(ours / theirs - 1) < 2e-2, losses  # ours in bf16, PyTorch in both
         assert losses[-1][0] < 0.9 * losses[0][0], losses
         self._both_lrs(LR)
 
@@ -155,16 +155,17 @@ class Race:
         self.peer.step(x, all_of(y, len(x)), bf16, compact=True)
 
 
-def check_dense() -> None:
-    """At a small size: PyTorch over all labels and ours over all labels lose the same."""
+def check_small() -> None:
+    """In float32 over 2,000 labels, some and all of them computed: both lose the same to a thousandth."""
     examples, _ = data(2_000, 512)
-    net = network(2_000, 0)
-    peer, rows = TorchNetwork(net, LR), Rows(examples, 256)
-    for i in range(3):
-        x, y = rows(i)
-        theirs = peer.step(x, net.output.all_active(y, len(x)), bf16=i == 1, compact=True)
-        ours = float(net.training_step(x, y, seed=i).loss)
-        assert abs(ours / theirs - 1) < 1e-2, (i, ours, theirs)
+    for negatives in (500, 0):
+        net = network(2_000, negatives, precision="fp32", lr=1e-2)
+        peer, rows = TorchNetwork(net, 1e-2), Rows(examples, 256)
+        for i in range(4):
+            x, y = rows(i)
+            theirs = peer.step(x, net.select(net.hidden(x), y, i), compact=i % 2 == 1)
+            ours = float(net.training_step(x, y, seed=i).loss)
+            assert abs(ours / theirs - 1) < 1e-3, (negatives, i, ours, theirs)
 
 
 def growth(batch: int = 256) -> dict[str, Any]:
@@ -251,7 +252,7 @@ def main() -> None:
     torch.set_num_threads(native.num_threads())
     began = time.perf_counter()
     result: dict[str, Any] = {"memory": memory_apart()}
-    check_dense()
+    check_small()
     race = Race(LABELS, 12 * max(BATCHES))
     race.check()
     result["runs"] = [race.run(batch, negatives) for negatives in NEGATIVES for batch in BATCHES]
