@@ -74,6 +74,29 @@ def test_a_tree_with_every_probe_is_exact(with_bias, rows):
         assert (found.found == 3000).all()
 
 
+@pytest.mark.parametrize("recall", [0.5, 0.9, 1.0])
+def test_a_tree_is_tuned_to_the_fewest_probes(recall):
+    vectors, x = normal((4000, 16), 0), normal((80, 16), 1)
+    index, exact = pair("tree", vectors, num_clusters=60, branches=1)
+    reached = index.tune(x, recall, k=5)
+    assert reached == recall_at_k(index, exact, x, 5, 5).recall
+    assert reached >= recall
+    index.probes -= 1
+    assert index.probes == 0 or recall_at_k(index, exact, x, 5, 5).recall < recall
+
+
+def test_tuning_says_what_it_cannot_do():
+    index, _ = pair("tree", normal((100, 8), 0))
+    for x, options, says in (
+        (np.zeros((0, 8), np.float32), {}, "x must have rows"),
+        (np.zeros((2, 7), np.float32), {}, "x must have shape"),
+        (np.zeros((2, 8), np.float32), {"recall": 1.5}, "recall"),
+        (np.zeros((2, 8), np.float32), {"k": 0}, "k must be"),
+    ):
+        with pytest.raises(InputError, match=says):
+            index.tune(x, **options)
+
+
 def test_one_row_finds_what_many_find():
     vectors, x = normal((3000, 20), 0), normal((200, 20), 1)
     index, _ = pair("tree", vectors)

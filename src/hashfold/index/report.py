@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from hashfold import checks
 from hashfold.index.base import Candidates, NeuronIndex
-from hashfold.sparse import CsrBatch, Int64
+from hashfold.sparse import CsrBatch, Int32, Int64
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,12 @@ def recall_at_k(
         truncated_per_row=found.truncated / rows,
         rows_short=int((found.counts < k).sum()),
     )
+
+
+def hit_rate(found: Candidates, best: Int32) -> float:
+    """The share of `best` (rows, k), distinct ids in each row, that is among the candidates of the same row."""
+    rows = np.arange(len(best))[:, None] * found.num_items
+    return float(np.isin(rows + best, _keys(found)).mean())
 
 
 def _keys(candidates: Candidates) -> Int64:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -22,7 +23,9 @@ from hashfold.index.base import (
 from hashfold.index.cells import Cells
 from hashfold.index.centroids import CentroidTree, Points
 from hashfold.index.lift import LIFTS, Lift, LiftKind
+from hashfold.index.report import hit_rate
 from hashfold.index.tables import occupancy_of
+from hashfold.index.topk import top_k
 from hashfold.index.virtual import Vectors, VirtualRows
 from hashfold.kernels.native import core
 from hashfold.kernels.quantized import MOST_COLUMNS
@@ -41,7 +44,7 @@ class TreeIndex(NeuronIndex):
         num_clusters: None for about 6 sqrt(num_items), of 8 items or more.
         num_branches: groups of clusters; None for about 2 sqrt(num_clusters).
         branches: followed by a query; None for a third of them.
-        probes: clusters visited; None for a fortieth of them, and three.
+        probes: clusters visited; None for a fortieth of them, and three. `tune` finds how many are enough.
         seed: of the sample and the first centroids.
         lift: "norm" (items of one norm, so that the best cluster is the nearest), "bias" or "none"; see
             `index.lift`.
@@ -99,6 +102,33 @@ class TreeIndex(NeuronIndex):
     def nbytes(self) -> int:
         """Memory of the index beside the weights."""
         return sum(part.nbytes for part in (self._items, self._tree) if part is not None)
+
+    def tune(self, x: npt.ArrayLike, recall: float = 0.95, k: int = 10) -> float:
+        """Sets `probes` to the fewest, and raises `branches` where it must, that find so much of the best k.
+
+        Args:
+            x: (rows, dim) float32, at least one row, like the queries to come: some hundred are enough.
+            recall: share of the best k items of all that shall be among the best k found, mean over rows.
+
+        Returns the share found. Cost: a scan of all items, and about log2(num_clusters) queries, for each row.
+        """
+        op = f"{self._op()}.tune"
+        vectors, bias = self._built("tune")
+        recall = checks.number(op, "recall", recall, above=0.0, high=1.0)
+        k = min(checks.integer(op, "k", k, low=1), self.num_items)
+        rows: Float32 = checks.array(op, "x", x, np.float32, (None, self.dim))
+        if not len(rows):
+            checks.fail(op, "x must have rows", "none")
+        best = top_k(rows, vectors, bias, k)[0]
+
+        def reached(probes: int) -> float:
+            self.probes = probes
+            return hit_rate(self.query(rows, k), best)
+
+        while reached(self.num_clusters) < recall and self.branches < self.num_branches:
+            self.branches = min(self.num_branches, 2 * self.branches)
+        fewest = 1 + bisect.bisect_left(range(1, self.num_clusters), recall, key=reached)
+        return reached(fewest)
 
     def occupancy(self) -> Occupancy:
         held = np.zeros(self.num_clusters, np.int32) if self._items is None else self._items.sizes()
