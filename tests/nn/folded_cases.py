@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hashfold.nn.folded import CodebookWeight, FoldedWeight, HashedWeight
+from hashfold.nn.folded import CodebookWeight, FoldedWeight, HashedWeight, StackedWeight
 
 Weigh = Callable[[Tensor, int], FoldedWeight]
 
@@ -40,6 +40,17 @@ def codebook(bits: int, pruned: float = 0.0, **settings: Any) -> Weigh:
     return weigh
 
 
+def stacked(matrix: Tensor, seed: int) -> FoldedWeight:
+    """A first output of its own, some that share, and the rest in one bucket."""
+    first, some, rest = matrix.split([1, 2, len(matrix) - 3])
+    parts = [
+        identity(first, 0),
+        hashed(num_buckets=11, tile=4)(some, seed),
+        hashed(num_buckets=1, tile=1)(rest, seed),
+    ]
+    return StackedWeight(parts)
+
+
 WEIGHTS: dict[str, Weigh] = {
     "identity": identity,
     "element-wise": hashed(num_buckets=13, tile=1),
@@ -50,6 +61,7 @@ WEIGHTS: dict[str, Weigh] = {
     "shared values": codebook(3),
     "shared values of groups": codebook(2, group_rows=3, group_cols=4),
     "shared values and zero": codebook(2, pruned=0.6, zero=True, group_rows=4),
+    "stacked": stacked,
     "vectors": codebook(4, dim=3),
     "vectors of groups": codebook(4, dim=2, group_rows=5, group_cols=4),
 }

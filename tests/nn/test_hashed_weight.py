@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hashfold.errors import InputError
-from hashfold.nn.folded import FoldedWeight, HashedWeight, folded_weights
+from hashfold.nn.folded import FoldedWeight, HashedWeight, StackedWeight, folded_weights
 from hashfold.nn.folded.weight import check_shape
 
 PLACES = ((0, 0), (0, 1), (1, 0), (17, 8), (17, 9), (999, 499), (500, 250), (501, 256))
@@ -158,3 +158,22 @@ def test_bad_input_is_refused() -> None:
         check_shape("layer", weight, 24, 15)
     with pytest.raises(InputError, match="weight must be a FoldedWeight; got Tensor"):
         check_shape("layer", weight.dense(), 15, 24)
+
+
+def test_rows_stacked_on_each_other() -> None:
+    parts = [HashedWeight(5, 16, 80, identity=True), HashedWeight(9, 16, 32), HashedWeight(3, 16, 8)]
+    weight = StackedWeight(parts)
+    assert torch.equal(weight.dense(), torch.cat([part.dense() for part in parts]))
+    ids = torch.tensor([16, 0, 5, 13, 14, 4, 0])
+    assert torch.equal(weight.rows(ids), weight.dense()[ids])
+    assert weight.nbytes == 4 * 120
+    assert list(folded_weights(nn.ModuleDict({"a": weight, "b": parts[1]}))) == ["a"]
+    spec = weight.spec()
+    for change, message in (
+        ({"parts": []}, "at least one folded weight"),
+        ({"parts": None}, "has in_features, out_features, parts"),
+        ({"out_features": 18}, r"its parts make \(17, 16\); got \(18, 16\)"),
+        ({"parts": [*spec["parts"], HashedWeight(2, 15, 8).spec()]}, r"equal in_features; got \[15, 16\]"),
+    ):
+        with pytest.raises(InputError, match=message):
+            FoldedWeight.from_spec(spec | change)

@@ -28,6 +28,7 @@ from hashfold.nn.folded.hashed_layers import (
 )
 from hashfold.nn.folded.linear import FoldedLinear
 from hashfold.nn.folded.rnn import FoldedGRU, FoldedLSTM, FoldedRNN
+from hashfold.nn.folded.stacked import StackedWeight
 from hashfold.nn.folded.weight import FoldedWeight, folded_weights
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "HashedLSTM",
     "HashedRNN",
     "HashedWeight",
+    "StackedWeight",
     "fold_layer",
     "folded_weights",
     "unfold_layer",

@@ -116,9 +116,15 @@ class FoldedWeight(nn.Module, ABC):
 def folded_weights(module: nn.Module) -> dict[str, FoldedWeight]:
     """The folded weights inside `module` by name; one that several layers hold, under its first name only.
 
-    Two hashed weights that share their buckets are two weights with one parameter.
+    Two hashed weights that share their buckets are two weights with one parameter. Parts of one are not listed.
     """
-    return {name: part for name, part in module.named_modules() if isinstance(part, FoldedWeight)}
+    found: dict[str, FoldedWeight] = {}
+    parts: set[nn.Module] = set()
+    for name, weight in module.named_modules():
+        if isinstance(weight, FoldedWeight) and weight not in parts:
+            found[name] = weight
+            parts.update(weight.modules())
+    return found
 
 
 def check_shape(op: str, weight: FoldedWeight, out_features: int, in_features: int) -> FoldedWeight:
