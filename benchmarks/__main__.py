@@ -31,7 +31,7 @@ class Benchmark:
 
 
 def benchmarks() -> dict[str, Benchmark]:
-    """Every module that defines `main`: the first line of its docstring, and what it needs. Peers are run by them."""
+    """Every module that defines `main`, peers aside: the first line of its docstring, and what it needs."""
     found = {}
     for path in sorted(HERE.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -1,9 +1,9 @@
 """Folded matrices 4096 x 4096 beside torch's dense fp32, on the same threads.
 
-Every product and its gradients are first compared with the dense ones of the same virtual matrix. Then both are run
-in turn; the best of BENCH_ROUNDS (9) counts, and the ratio says how many times as fast as torch ours is. BENCH_CASES
-picks cases by a part of their name, BENCH_SIZE the matrix (4096), BENCH_BATCHES the rows of x (1,4,64,256),
-BENCH_THREADS (2).
+Every product and its gradients are first compared with the dense ones of the same virtual matrix. Then both are
+run in turn; the best of BENCH_ROUNDS (9) counts, and the ratio says how many times as fast as torch ours is.
+BENCH_CASES picks cases by a part of their name, BENCH_SIZE the matrix (4096), BENCH_BATCHES the rows of x
+(1,4,64,256), BENCH_THREADS (2).
 """
 
 from __future__ import annotations

@@ -25,14 +25,15 @@ class CodebookReader {
     // Weights [from, from + count) of the row; from: a multiple of 8 * dim and 32.
     template <class Sink>
     void read(int64_t from, int64_t count, Sink& sink) const {
-        if (w_.dim == 1 && (group_codes_ >= w_.inputs || group_codes_ % kWidth<T> == 0))
-            read_scalars(from, count, sink);
-        else if (w_.dim == 1)
-            read_staged(from, count, sink, [&](T* to, const T* book, const uint8_t* codes, int64_t n) {
-                for (int64_t i = 0; i < n; ++i) to[i] = book[codes[i]];
-            });
-        else
-            read_vectors(from, count, sink);
+        if (w_.dim > 1) return read_vectors(from, count, sink);
+        if (read_packed(from, count, sink)) return;
+        Stage<T, Sink> stage(sink, 0);
+        for_runs(from, count, [&](int64_t, int64_t n, int64_t group, const uint8_t* codes) {
+            const T* book = w_.shared + group * entries_;
+            T* to = stage.room(n);
+            for (int64_t i = 0; i < n; ++i) to[i] = book[codes[i]];
+        });
+        stage.finish();
     }
 
     // Adds values (count,) to the entries of the same weights, in a lane of sums by the place in the row.
@@ -75,56 +76,67 @@ class CodebookReader {
         }
     }
 
+    // Scalars whose table fits registers, in groups of whole vectors; false, and nothing read, for any other.
     template <class Sink>
-    HF_INLINE void read_scalars(int64_t from, int64_t count, Sink& sink) const {
-        for_runs(from, count, [&](int64_t at, int64_t n, int64_t group, const uint8_t* codes) {
-            look_up(w_.shared + group * entries_, static_cast<int>(w_.bits), codes, at, n, sink);
-        });
-    }
-
-    template <class Sink, class Fill>
-    HF_INLINE void read_staged(int64_t from, int64_t count, Sink& sink, const Fill& fill) const {
-        Stage<T, Sink> stage(sink, 0);
-        for_runs(from, count, [&](int64_t, int64_t n, int64_t group, const uint8_t* codes) {
-            fill(stage.room(n), w_.shared + group * entries_, codes, n);
-        });
-        stage.finish();
+    HF_INLINE bool read_packed([[maybe_unused]] int64_t from, [[maybe_unused]] int64_t count,
+                               [[maybe_unused]] Sink& sink) const {
+#if !defined(__clang__) && defined(__AVX2__)
+        if constexpr (sizeof(T) == sizeof(float)) {
+            if (w_.bits > kMostShuffledBits || (group_codes_ < w_.inputs && group_codes_ % kWidth<T> != 0))
+                return false;
+            const uint8_t* end = w_.codes + w_.outputs * w_.stride;
+            int64_t group = from / group_codes_;
+            for (int64_t at = from; at < from + count; ++group) {
+                const int64_t stop = least(from + count, (group + 1) * group_codes_);
+                look_up(w_.shared + (first_group_ + group) * entries_, w_.bits, codes_ + at * w_.bits / 8, end,
+                        at - from, stop - at, sink);
+                at = stop;
+            }
+            return true;
+        }
+#endif
+        return false;
     }
 
     template <class Sink>
     HF_INLINE void read_vectors(int64_t from, int64_t count, Sink& sink) const {
+        switch (w_.dim) {
+            case 2:
+                return read_vectors_of<2>(from, count, sink);
+            case 4:
+                return read_vectors_of<4>(from, count, sink);
+            case 8:
+                return read_vectors_of<8>(from, count, sink);
+            case 16:
+                return read_vectors_of<16>(from, count, sink);
+            default:
+                return read_vectors_of<0>(from, count, sink);
+        }
+    }
+
+    // Dim: the vectors' length, 0 for one that is only known at run time.
+    template <int Dim, class Sink>
+    HF_INLINE void read_vectors_of(int64_t from, int64_t count, Sink& sink) const {
         Stage<T, Sink> stage(sink, 0);
-        const int64_t dim = w_.dim;
         for_runs(from, count, [&](int64_t, int64_t n, int64_t group, const uint8_t* codes) {
             const T* book = w_.shared + group * entries_;
-            for (; n >= dim && dim <= 16; n -= dim, ++codes)
-                copy_vector(book + *codes * dim, dim, stage.room(dim));
-            for (; n > 0; n -= dim, ++codes)
-                for (int64_t i = 0; i < least(n, dim); i += 64) {
-                    const int64_t some = least(int64_t{64}, least(n, dim) - i);
-                    std::memcpy(stage.room(some), book + *codes * dim + i, some * sizeof(T));
+            if constexpr (Dim > 0)
+                for (; n >= Dim;) {
+                    constexpr int64_t kMost = 512 / Dim;
+                    const int64_t some = least(kMost, n / Dim);
+                    T* to = stage.room(some * Dim);
+                    for (int64_t c = 0; c < some; ++c)
+                        std::memcpy(to + c * Dim, book + int64_t{codes[c]} * Dim, Dim * sizeof(T));
+                    n -= some * Dim;
+                    codes += some;
+                }
+            for (; n > 0; n -= w_.dim, ++codes)
+                for (int64_t i = 0; i < least(n, w_.dim); i += 64) {
+                    const int64_t some = least(int64_t{64}, least(n, w_.dim) - i);
+                    std::memcpy(stage.room(some), book + *codes * w_.dim + i, some * sizeof(T));
                 }
         });
         stage.finish();
-    }
-
-    static HF_INLINE void copy_vector(const T* from, int64_t dim, T* to) {
-        switch (dim) {
-            case 2:
-                return copy<2>(from, to);
-            case 4:
-                return copy<4>(from, to);
-            case 8:
-                return copy<8>(from, to);
-            case 16:
-                return copy<16>(from, to);
-            default:
-                for (int64_t i = 0; i < dim; ++i) to[i] = from[i];
-        }
-    }
-    template <int N>
-    static HF_INLINE void copy(const T* from, T* to) {
-        std::memcpy(to, from, N * sizeof(T));
     }
 
     const CodebookMatrix<T>& w_;

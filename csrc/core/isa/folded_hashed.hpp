@@ -4,6 +4,10 @@
 #include "../folded_table.hpp"
 #include "folded_sinks.hpp"
 
+#if defined(__AVX512DQ__)
+#include <immintrin.h>
+#endif
+
 namespace hashfold::HASHFOLD_ISA {
 
 // The lanes of a vector and integers of their size.
@@ -16,6 +20,11 @@ struct Lanes {
 // The values whose bit in `signs` is set, negated.
 template <class T, int N>
 HF_INLINE typename Lanes<T, N>::Values with_signs(typename Lanes<T, N>::Values v, uint32_t signs) {
+#if defined(__AVX512DQ__)
+    if constexpr (sizeof(v) == 64 && sizeof(T) == sizeof(float))
+        return (typename Lanes<T, N>::Values)_mm512_mask_xor_ps((__m512)v, static_cast<__mmask16>(signs),
+                                                                (__m512)v, _mm512_set1_ps(-0.0f));
+#endif
     using Bits = typename Lanes<T, N>::Bits;
     using Word = decltype(Bits{}[0] + 0);
     Bits lane;
@@ -29,7 +38,10 @@ template <class T>
 class HashedReader {
   public:
     explicit HashedReader(const HashedMatrix<T>& w)
-        : w_(w), block_(w.num_shared / w.blocks), tiles_(static_cast<uint32_t>(block_ / w.tile)) {}
+        : w_(w),
+          block_(w.num_shared / w.blocks),
+          tiles_(static_cast<uint32_t>(block_ / w.tile)),
+          far_(block_ * static_cast<int64_t>(sizeof(T)) > kNear) {}
 
     HF_INLINE void open(int64_t output) {
         start_ = w_.identity ? output * w_.inputs : output * w_.blocks / w_.outputs * block_;
@@ -84,6 +96,7 @@ class HashedReader {
   private:
     // So many tiles are hashed together; keys have room for them behind the last.
     static constexpr int64_t kGroup = kFoldedHashes;
+    static constexpr int64_t kNear = int64_t{1} << 19;
 
     // Where the tiles begin in their block, and the signs of their weights.
     struct Found {
@@ -127,32 +140,63 @@ class HashedReader {
             find<1>(from + done, found);
             const int64_t here = least(kGroup, count - done);
             T* to = stage.room(here);
-            for (int64_t t = 0; t < here; ++t) {
-                const T v = block[found.places[t]];
-                to[t] = found.signs[t] ? -v : v;
-            }
+            for (int64_t t = 0; t < here; ++t) to[t] = block[found.places[t]];
+            if (w_.sign)
+                for (int64_t t = 0; t < here; ++t)
+                    to[t] *= T(1) - T(2) * static_cast<T>(static_cast<int32_t>(found.signs[t]));
         }
         stage.finish();
     }
 
     template <int Tile, class Sink>
     HF_INLINE void read_tiles(int64_t from, int64_t count, Sink& sink) const {
-        const T* block = w_.shared + start_;
+        if (far_)
+            read_far<Tile>(from, count, sink);
+        else
+            read_near<Tile>(from, count, sink);
+    }
+
+    // Functions of their own, so that nothing else wants their registers.
+    template <int Tile, class Sink>
+    __attribute__((noinline)) void read_near(int64_t from, int64_t count, Sink& sink) const {
         Found found;
         for (int64_t done = 0; done < count; done += kGroup * Tile) {
             find<Tile>((from + done) / Tile, found);
-            feed<T>(sink, done, least(kGroup * Tile, count - done),
-                    [&](int64_t at) { return vector_at<Tile>(block, found, at); });
+            feed_tiles<Tile>(found, done, least(kGroup * Tile, count - done), sink);
         }
+    }
+
+    // The tiles of a group are asked for while those of the group before are read.
+    template <int Tile, class Sink>
+    __attribute__((noinline)) void read_far(int64_t from, int64_t count, Sink& sink) const {
+        Found both[2];
+        Found *now = both, *next = both + 1;
+        find<Tile>(from / Tile, *now);
+        for (int64_t done = 0; done < count; done += kGroup * Tile) {
+            if (done + kGroup * Tile < count) {
+                find<Tile>((from + done) / Tile + kGroup, *next);
+                for (int64_t t = 0; t < kGroup; ++t) __builtin_prefetch(w_.shared + start_ + next->places[t]);
+            }
+            feed_tiles<Tile>(*now, done, least(kGroup * Tile, count - done), sink);
+            Found* const used = now;
+            now = next;
+            next = used;
+        }
+    }
+
+    template <int Tile, class Sink>
+    HF_INLINE void feed_tiles(const Found& found, int64_t at, int64_t count, Sink& sink) const {
+        const T* block = w_.shared + start_;
+        feed<T>(sink, at, count, [&](int64_t i) { return vector_at<Tile>(block, found, i); });
     }
 
     // The vector from weight `at` on: a part of a tile, or several tiles.
     template <int Tile>
     static HF_INLINE Vec<T> vector_at(const T* block, const Found& found, int64_t at) {
         constexpr int W = kWidth<T>;
-        const int64_t t = at / Tile;
+        const auto t = static_cast<uint64_t>(at) / Tile;
         if constexpr (Tile >= W) {
-            const int64_t within = at % Tile;
+            const auto within = static_cast<uint64_t>(at) % Tile;
             return with_signs<T, W>(load(block + found.places[t] + within), found.signs[t] >> within);
         } else {
             uint32_t signs = 0;
@@ -212,6 +256,7 @@ class HashedReader {
     const HashedMatrix<T>& w_;
     int64_t block_;
     uint32_t tiles_;
+    bool far_;  // a block is larger than the second-level cache: its tiles are asked for ahead
     uint32_t key_ = 0;
     int64_t start_ = 0;
 };

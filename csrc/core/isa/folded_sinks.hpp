@@ -22,6 +22,18 @@ struct DotSink {
     static constexpr int kSums = N == 1 ? 4 : N == 2 ? 2 : 1;
     const T* x[N];
     Vec<T> sums[N][kSums] = {};
+
+    DotSink() = default;
+    // Member by member: copied as one block of memory, what was just written would be waited for.
+    HF_INLINE DotSink(const DotSink& other) {
+        for (int n = 0; n < N; ++n) x[n] = other.x[n];
+        *this = other;
+    }
+    HF_INLINE DotSink& operator=(const DotSink& other) {
+        for (int n = 0; n < N; ++n)
+            for (int s = 0; s < kSums; ++s) sums[n][s] = other.sums[n][s];
+        return *this;
+    }
     template <int U>
     HF_INLINE void take(int64_t at, Vec<T> weights) {
         for (int n = 0; n < N; ++n) sums[n][U % kSums] += weights * load(x[n] + at);
@@ -35,8 +47,9 @@ struct DotSink {
 
 // weights(at): the vector there, for at = 0, kWidth, ... below count, of which the last may have lanes too many.
 template <class T, class Sink, class Weights>
-HF_INLINE void feed(Sink& sink, int64_t from, int64_t count, const Weights& weights) {
+HF_INLINE void feed(Sink& to, int64_t from, int64_t count, const Weights& weights) {
     constexpr int W = kWidth<T>;
+    Sink sink = to;  // its sums stay in registers
     int64_t at = 0;
     for (; at + 4 * W <= count; at += 4 * W) {
         sink.template take<0>(from + at, weights(at));
@@ -45,11 +58,13 @@ HF_INLINE void feed(Sink& sink, int64_t from, int64_t count, const Weights& weig
         sink.template take<3>(from + at + 3 * W, weights(at + 3 * W));
     }
     for (; at + W <= count; at += W) sink.template take<0>(from + at, weights(at));
-    if (at == count) return;
-    T last[W];
-    store(last, weights(at));
-    for (int64_t l = count - at; l < W; ++l) last[l] = 0;
-    sink.template take<0>(from + at, load(last));
+    if (at < count) {
+        T last[W];
+        store(last, weights(at));
+        for (int64_t l = count - at; l < W; ++l) last[l] = 0;
+        sink.template take<0>(from + at, load(last));
+    }
+    to = sink;
 }
 
 // Weights that come one by one, or few at a time, collected to be fed in vectors.

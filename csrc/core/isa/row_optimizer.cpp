@@ -7,7 +7,7 @@ namespace {
 void update(const RowOptimizer& rule, const RowParameter& parameter, const int32_t* ids, Matrix<const float> grads,
             int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-        if (i + 4 < end) prefetch_row(parameter, ids[i + 4]);
+        if (i + kRowsAhead < end) prefetch_row_early(parameter, ids[i + kRowsAhead]);
         update_row(rule, parameter, ids[i], grads.row(i));
     }
 }

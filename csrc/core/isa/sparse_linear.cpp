@@ -71,7 +71,7 @@ void grad_rows(const GroupSpan<T>& groups, Matrix<const T> grad_out, Matrix<T> r
 void update(const GroupSpan<float>& groups, Matrix<const float> grad_out, const RowOptimizer& rule,
             const RowParameter& parameter, float* scratch, int64_t begin, int64_t end) {
     for (int64_t g = begin; g < end; ++g) {
-        if (g + kAhead < end) prefetch_row(parameter, groups.features[g + kAhead]);
+        if (g + kRowsAhead < end) prefetch_row_early(parameter, groups.features[g + kRowsAhead]);
         sum_group(groups, g, grad_out, scratch);
         update_row(rule, parameter, groups.features[g], scratch);
     }

@@ -12,6 +12,7 @@ from typing import Any
 from hashfold.compress.apply import compress
 from hashfold.compress.budget import Allocation, allocate
 from hashfold.compress.config import DKM, CodebookConfig, HashConfig, PruneConfig, StraightThrough
+from hashfold.compress.export import OnnxExport, export_onnx, to_dense
 from hashfold.compress.files import load, save
 from hashfold.compress.prepare import Schedule, convert, prepare
 from hashfold.compress.reporting import report
@@ -21,16 +22,19 @@ __all__ = [
     "Allocation",
     "CodebookConfig",
     "HashConfig",
+    "OnnxExport",
     "PruneConfig",
     "Schedule",
     "StraightThrough",
     "allocate",
     "compress",
     "convert",
+    "export_onnx",
     "load",
     "prepare",
     "report",
     "save",
+    "to_dense",
 ]
 
 
