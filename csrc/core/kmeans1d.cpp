@@ -124,7 +124,8 @@ class Search {
 
     // Sums before the cells, and what the numbers inside them cost at least.
     void measure() {
-        for (Cut& cut : cuts_) {
+        for (int64_t j = 0; j <= k_; ++j) {
+            Cut& cut = cuts_[j];
             const int64_t cells = cut.size();
             cut.before_lo.resize(cells);
             cut.before_hi.resize(cells);
@@ -132,6 +133,11 @@ class Search {
             cut.behind.assign(cells, 0.0);
             cut.charge.assign(cells, 0.0);
             cut.from.assign(cells, 0);
+            if (j > 1 && cut.lo == cuts_[j - 1].lo && cut.hi == cuts_[j - 1].hi) {  // as all are at first
+                cut.before_lo = cuts_[j - 1].before_lo;
+                cut.before_hi = cuts_[j - 1].before_hi;
+                continue;
+            }
             for (int64_t i = 0; i < cells; ++i) {
                 cut.before_lo[i] = numbers_.before(cut.lo[i]);
                 cut.before_hi[i] = cut.hi[i] == cut.lo[i] ? cut.before_lo[i] : numbers_.before(cut.hi[i]);

@@ -85,8 +85,8 @@ def test_a_group_of_zeros_only() -> None:
     torch.testing.assert_close(weight.dense(), dense, rtol=0, atol=1e-6)
 
 
-def test_many_vectors_are_clustered_in_batches_with_the_same_bits_each_time() -> None:
-    dense = normal(300, 256)
+def test_many_vectors_are_sampled_with_the_same_bits_each_time() -> None:
+    dense = normal(600, 256)
     found = [fit_codebook(dense, 4, dim=2, seed=3) for _ in range(2)]
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
     flat = normal(9, 16)

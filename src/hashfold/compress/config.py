@@ -94,13 +94,14 @@ class DKM:
     """The weights are trained through soft k-means (differentiable k-means: Cho et al., ICLR 2022).
 
     temperature: of the softmax over squared distances, in units of the mean squared distance to the nearest value
-    when training starts; small is hard. iterations: of soft k-means in each forward pass. block: weights whose
+    when training starts; small is hard. iterations: of soft k-means in each forward pass, which goes on from the
+    means of the pass before (1 is as accurate as 3 on digits at 1 and 2 bits). block: weights whose
     attention to all values is held at once; backward computes it again, so that memory is that of the weights and
     one block times 2^bits.
     """
 
-    temperature: float = 0.5
-    iterations: int = 3
+    temperature: float = 1.0
+    iterations: int = 1
     block: int = 1 << 16
 
     def __post_init__(self) -> None:

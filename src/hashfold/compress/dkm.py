@@ -68,13 +68,13 @@ class SoftKMeans(Transform):
         vectors = vectors_of(part, dim)
         pruned = None if self.pruned is None else self.pruned[place]
         counted = vectors.new_ones(len(vectors)) if pruned is None else (~pruned).flatten().to(vectors.dtype)
+        weighed = torch.cat([vectors * counted[:, None], counted[:, None]], 1)
         means = self.shared.codebook.detach()[group, first:].clone()
         temperature = self.temperatures[group]
-        blocks = list(zip(torch.split(vectors, self.block), torch.split(counted, self.block), strict=True))
+        blocks = list(zip(torch.split(vectors, self.block), torch.split(weighed, self.block), strict=True))
         for _ in range(self.iterations):
-            sums = [_again(_moments, block, c, means, temperature) for block, c in blocks]
-            total = torch.stack([s for s, _ in sums]).sum(0)
-            mass = torch.stack([m for _, m in sums]).sum(0)[:, None]
+            sums = torch.stack([_again(_moments, block, w, means, temperature) for block, w in blocks]).sum(0)
+            total, mass = sums[:, :dim], sums[:, dim:]
             means = (total + 1e-6 * means) / (mass + 1e-6)  # a mean that nobody is near stays
         with torch.no_grad():
             self.shared.codebook[group, first:] = means
@@ -84,14 +84,13 @@ class SoftKMeans(Transform):
 
 def _attention(vectors: Tensor, means: Tensor, temperature: Tensor) -> Tensor:
     """How much of each mean (n, k) a vector is."""
-    squared = (vectors[:, None, :] - means[None]).square().sum(2)
-    return torch.softmax(-squared / temperature, 1)
+    halves = means.square().sum(1) / 2  # |v|^2 is the same for all means: softmax does not see it
+    return torch.softmax(torch.addmm(-halves * (2 / temperature), vectors, means.T * (2 / temperature)), 1)
 
 
-def _moments(vectors: Tensor, counted: Tensor, means: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
-    """The sum of the vectors that each mean attracts, (k, dim), and how many they are, (k,)."""
-    attention = _attention(vectors, means, temperature) * counted[:, None]
-    return attention.T @ vectors, attention.sum(0)
+def _moments(vectors: Tensor, weighed: Tensor, means: Tensor, temperature: Tensor) -> Tensor:
+    """Of the vectors that each mean attracts the sum, and how many they are: (k, dim + 1)."""
+    return _attention(vectors, means, temperature).T @ weighed
 
 
 def _seen(vectors: Tensor, means: Tensor, temperature: Tensor) -> Tensor:
