@@ -22,6 +22,10 @@ from hashfold.nn.folded.weight import KINDS
 
 each_layer = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 each_weight = pytest.mark.parametrize("weigh", WEIGHTS.values(), ids=WEIGHTS)
+PAIRS = {f"{name}, tiles": (case, WEIGHTS["tiles"]) for name, case in CASES.items()}
+PAIRS |= {f"linear, {name}": (CASES["linear"], weigh) for name, weigh in WEIGHTS.items()}
+each_of_both = pytest.mark.parametrize(("case", "weigh"), PAIRS.values(), ids=PAIRS)
+"""Every layer and every weight once, where what is promised is of the one or the other."""
 
 
 def folded(case: Case, weigh: Weigh, seed: int = 5) -> nn.Module:
@@ -108,8 +112,7 @@ def test_gradcheck(name: str, weigh: Weigh) -> None:
     assert torch.autograd.gradcheck(lambda *_: case.call(layer, inputs), leaves, nondet_tol=0.0, fast_mode=True)
 
 
-@each_weight
-@each_layer
+@each_of_both
 def test_the_state_dict_and_the_specs_make_an_equal_layer(case: Case, weigh: Weigh) -> None:
     layer = folded(case, weigh)
     specs = {name: json.loads(json.dumps(weight.spec())) for name, weight in folded_weights(layer).items()}
@@ -123,8 +126,7 @@ def test_the_state_dict_and_the_specs_make_an_equal_layer(case: Case, weigh: Wei
         assert torch.equal(mine, yours)
 
 
-@each_weight
-@each_layer
+@each_of_both
 def test_a_deep_copy_is_a_layer_of_its_own(case: Case, weigh: Weigh) -> None:
     layer = folded(case, weigh)
     copied = copy.deepcopy(layer)
@@ -137,8 +139,7 @@ def test_a_deep_copy_is_a_layer_of_its_own(case: Case, weigh: Weigh) -> None:
     assert not all(map(torch.equal, case.call(copied, inputs), before))
 
 
-@each_weight
-@each_layer
+@each_of_both
 def test_the_same_seed_gives_the_same_bits(case: Case, weigh: Weigh) -> None:
     layers = [folded(case, weigh) for _ in range(2)]
     assert all(map(torch.equal, *(layer.parameters() for layer in layers)))
