@@ -11,6 +11,9 @@ from pathlib import Path
 
 def peak_bytes() -> int:
     """The most resident memory this process ever had."""
+    told = _status_bytes("VmHWM")  # ru_maxrss begins with what the process had that started this one
+    if told is not None:
+        return told
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
@@ -46,9 +49,17 @@ def resident_bytes() -> int:
 
     On Linux; elsewhere all that is resident, by `ps`.
     """
-    status = Path("/proc/self/status")
-    if status.exists():
-        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return sum(int(fields[name].split()[0]) for name in ("RssAnon", "RssShmem")) * 1024
+    written, shared = _status_bytes("RssAnon"), _status_bytes("RssShmem")
+    if written is not None and shared is not None:
+        return written + shared
     told = subprocess.run(["ps", "-o", "rss=", "-p", str(os.getpid())], capture_output=True, text=True, check=True)
     return int(told.stdout) * 1024
+
+
+def _status_bytes(name: str) -> int | None:
+    """A field, in kB there, of what Linux tells of this process; None where it is not told."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return int(fields[name].split()[0]) * 1024 if name in fields else None
