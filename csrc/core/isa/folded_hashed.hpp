@@ -96,7 +96,7 @@ class HashedReader {
   private:
     // So many tiles are hashed together; keys have room for them behind the last.
     static constexpr int64_t kGroup = kFoldedHashes;
-    static constexpr int64_t kNear = int64_t{1} << 19;
+    static constexpr int64_t kNear = int64_t{1} << 18;
 
     // Where the tiles begin in their block, and the signs of their weights.
     struct Found {
@@ -256,7 +256,7 @@ class HashedReader {
     const HashedMatrix<T>& w_;
     int64_t block_;
     uint32_t tiles_;
-    bool far_;  // a block is larger than the second-level cache: its tiles are asked for ahead
+    bool far_;  // a block does not stay in the second-level cache: its tiles are asked for ahead
     uint32_t key_ = 0;
     int64_t start_ = 0;
 };

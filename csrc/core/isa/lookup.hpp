@@ -18,7 +18,7 @@ inline constexpr int kShuffleBits = 4;
 #else
 inline constexpr int kShuffleBits = 3;
 #endif
-inline constexpr int kMostShuffledBits = kShuffleBits == 4 ? 8 : kShuffleBits == 3 ? 5 : 0;
+inline constexpr int kMostShuffledBits = kShuffleBits == 4 ? 7 : kShuffleBits == 3 ? 5 : 0;
 
 #if !defined(__clang__) && defined(__AVX2__)
 // Where a vector's codes lie in the bytes that hold them: lane l begins `shifts[l]` bits into the byte `bytes[4 *
@@ -121,8 +121,7 @@ HF_INLINE bool look_up(const float* table, int64_t bits, const uint8_t* packed, 
             if constexpr (kMostShuffledBits < 7) return false;
             return look_up_shuffled<7>(table, packed, end, at, count, sink), true;
         default:
-            if constexpr (kMostShuffledBits < 8) return false;
-            return look_up_shuffled<8>(table, packed, end, at, count, sink), true;
+            return false;
     }
 }
 #endif
