@@ -29,7 +29,7 @@ from hashfold.index.topk import top_k
 from hashfold.index.virtual import Vectors, VirtualRows
 from hashfold.kernels.native import core
 from hashfold.kernels.quantized import MOST_COLUMNS
-from hashfold.sparse import Float32, Int32
+from hashfold.sparse import CsrBatch, Float32, Int32
 
 
 class TreeIndex(NeuronIndex):
@@ -179,6 +179,8 @@ class TreeIndex(NeuronIndex):
         return self._tree, self._items
 
     def _query(self, x: Queries, budget: int) -> Candidates:
+        if not isinstance(x, CsrBatch):
+            return self._query_dense(x, budget)
         parts = [self._query_dense(densify(x, *span), budget) for span in dense_blocks(x)]
         return parts[0] if len(parts) == 1 else Candidates.concatenate(parts, self.num_items)
 

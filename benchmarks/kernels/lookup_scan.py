@@ -1,0 +1,243 @@
+"""Labels looked up for one row on one thread: recall against time and share scored, for each index and its peers.
+
+Layers: "synthetic", 670,091 x 128, made up (clusters in clusters, one norm; queries near labels), and acl-authors
+(also kowiki-articles) trained here to be looked up, with test rows as queries; BENCH_SETS: which. HASHFOLD_DATA:
+folder of the data sets; BENCH_LAYERS: a folder where trained layers are kept. BENCH_PEERS_PYTHON: a Python with
+faiss and hnswlib, which then take turns with ours. Times are the best of BENCH_ROUNDS (3), in CPU microseconds of
+the one thread; a setting counts if it finds .95 of the true best five.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import chosen, data_folder, scratch, table, write
+from benchmarks.peers.nearest import SETTINGS, one_pass
+
+HIDDEN = {"acl-authors": 256, "kowiki-articles": 128}
+MANY_PROBES = 256  # of clusters in all branches
+ROWS, FEW_ROWS, ENOUGH = 1000, 50, 0.95  # few where every label is scored
+OURS: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
+    "tree": ("tree", {}, [4, 8, 12, 16, 24, 32, 40, 48, 64, 96, 128, 256, 512, 1024]),
+    "clustered": ("clustered", {}, [4, 8, 16, 32, 64, 128]),
+    "clustered, 8 bits": ("clustered", {"precision": "int8"}, [4, 8, 16, 32, 64, 128]),
+    "lsh, reranked": ("lsh", {"rerank": True, "lift": "norm", "pool": 200, "hashes_per_table": 14}, [32]),
+    "exact, 8 bits": ("exact", {"precision": "int8"}, [None]),
+    "exact": ("exact", {}, [None]),
+}
+
+
+def unit(x: Any) -> Any:
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+def synthetic() -> tuple[Any, Any]:
+    """Label vectors of norm 12 and unit queries near some of them."""
+    rng = np.random.default_rng(0)
+
+    def around(centres: Any, count: int, noise: float) -> Any:
+        at = centres[rng.integers(0, len(centres), count)]
+        return unit(at + noise * unit(rng.standard_normal(at.shape, np.float32)))
+
+    topics = around(around(unit(rng.standard_normal((256, 128), np.float32)), 16_384, 0.9), 670_091, 0.8)
+    return 12 * topics, around(topics, ROWS, 0.6)
+
+
+def trained(name: str) -> tuple[Any, Any]:
+    """The output layer of a network trained to be looked up, and the hidden vectors of test rows."""
+    from hashfold.data import drop_unusable, read
+    from hashfold.train import fit_model
+
+    kept = Path(os.environ["BENCH_LAYERS"]) / f"{name}.npz" if "BENCH_LAYERS" in os.environ else None
+    if kept is None or not kept.exists():
+        train = drop_unusable(read(data_folder() / name / "train.txt.xz"))[0]
+        sizes = {"num_features": train.num_features, "num_labels": train.num_labels}
+        test = read(data_folder() / name / "test.txt.xz", **sizes)
+        overrides = {"hidden": HIDDEN[name], "label_norm": 12.0, "storage": "fp32"}
+        model, _ = fit_model(train, overrides=overrides, parts=("deep",))
+        rows = np.sort(np.random.default_rng(0).permutation(len(test))[:ROWS])
+        hidden = model.network.hidden(model.encode(test.x.take(rows))).detach().numpy()
+        layer = {"vectors": model.network.output.weight.detach().numpy(), "queries": hidden}
+        if kept is None:
+            return layer["vectors"], layer["queries"]
+        np.savez(kept, **layer)
+    found = np.load(kept)
+    return found["vectors"], np.ascontiguousarray(found["queries"][:ROWS])
+
+
+class Ours:
+    """The indexes of the registry, behind the same two requests as the peers'."""
+
+    def __init__(self, vectors: Any, queries: Any, truth: Any) -> None:
+        self.vectors, self.queries, self.truth = vectors, queries, truth
+        self.built: dict[str, Any] = {}
+
+    def build(self, name: str) -> dict[str, Any]:
+        from hashfold.index import make_index
+        from hashfold.kernels import native
+
+        kind, options, _ = OURS[name]
+        index = make_index(kind, *self.vectors.shape, **options)
+        native.set_num_threads(os.cpu_count() or 1)
+        start = time.perf_counter(), time.process_time()
+        index.build(self.vectors)
+        seconds = time.perf_counter() - start[0], time.process_time() - start[1]
+        self.built[name] = index
+        found = {"build_seconds": seconds[0], "build_cpu_seconds": seconds[1]}
+        if name == "tree":
+            start = time.perf_counter(), time.process_time()
+            index.refill()
+            found |= {"refill_seconds": time.perf_counter() - start[0], "mb": index.nbytes / 1e6}
+            found["refill_cpu_seconds"] = time.process_time() - start[1]
+        native.set_num_threads(1)
+        return found
+
+    def run(self, name: str, setting: Any) -> dict[str, Any]:
+        from hashfold.index.report import hit_rate
+
+        index = self.built[name]
+        if setting is not None and hasattr(index, "probes"):
+            index.probes = setting
+        if name == "tree":
+            third = math.ceil(index.num_branches / 3)
+            index.branches = index.num_branches if setting >= MANY_PROBES else third
+        rows = FEW_ROWS if setting is None else len(self.queries)
+        queries, (ten, hundred) = self.queries[:rows], (best[:rows] for best in self.truth)
+        found = index.query(queries, 100)
+        timed = one_pass(lambda x, k: index.query(x, k).ids[None], queries, ten)
+        share = float(found.found.mean() / len(self.vectors))
+        return {**timed, "recall@100": hit_rate(found, hundred), "scored": share, **self._inside(name)}
+
+    def _inside(self, name: str) -> dict[str, float]:
+        """Of the time, what is not spent in Python."""
+        if name != "tree":
+            return {}
+        from hashfold.kernels.native import core
+
+        index = self.built[name]
+        stores = (*index._tree.native, index._items.native)
+        out = np.array([0, 5]), np.empty(5, np.int32), np.empty(5, np.float32), np.empty(1, np.int64)
+        settings = (index.branches, index.probes, 5)
+        start = time.thread_time()
+        for i in range(len(self.queries)):
+            out[0][1] = 5
+            core.search_cells(*stores, self.queries[i : i + 1], self.vectors, None, *settings, *out)
+        return {"native_us": 1e6 * (time.thread_time() - start) / len(self.queries)}
+
+
+@contextmanager
+def peers(
+    folder: Path, vectors: Any, queries: Any, truth: Any
+) -> Iterator[Callable[[dict[str, Any]], Any] | None]:
+    """What asks them, in a process of their own; None where they are not installed."""
+    python = os.environ.get("BENCH_PEERS_PYTHON")
+    if not python:
+        yield None
+        return
+    np.savez(folder / "layer.npz", vectors=vectors, queries=queries, truth=truth)
+    script = Path(__file__).parents[1] / "peers" / "nearest.py"
+    command = [python, str(script), str(folder / "layer.npz")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        requests, answers = process.stdin, process.stdout
+
+        def ask(request: dict[str, Any]) -> Any:
+            print(json.dumps(request), file=requests, flush=True)
+            line = answers.readline()
+            if not line:
+                sys.exit(f"{script}: no answer to {request}; exit code {process.wait()}")
+            return json.loads(line)
+
+        yield ask
+        requests.close()
+
+
+def measure(vectors: Any, queries: Any) -> dict[str, Any]:
+    import torch
+
+    from hashfold.index.topk import top_k
+    from hashfold.kernels import native
+
+    torch.set_num_threads(1)
+    weight = torch.from_numpy(vectors)
+
+    def dense(x: Any, k: int) -> Any:
+        return torch.topk(weight @ torch.from_numpy(x[0]), k).indices.numpy()[None]
+
+    truth = top_k(queries, vectors, None, 100)[0]
+    native.set_num_threads(1)
+    ours = Ours(vectors, queries, (truth[:, :10], truth))
+    rounds, contenders = int(os.environ.get("BENCH_ROUNDS", "3")), []
+    found: dict[str, Any] = {"items": len(vectors), "dim": vectors.shape[1], "indexes": {}}
+    with scratch() as folder, peers(folder, vectors, queries, truth[:, :10]) as ask:
+        for name, (_, _, settings) in OURS.items():
+            found["indexes"][name] = {**ours.build(name), "curve": [{"setting": s} for s in settings]}
+            contenders += [(name, i, lambda name=name, s=s: ours.run(name, s)) for i, s in enumerate(settings)]
+        for name, settings in SETTINGS.items() if ask is not None else ():
+            assert ask is not None
+            found["indexes"][name] = {**ask({"index": name}), "curve": [{"setting": s} for s in settings]}
+            for i, s in enumerate(settings):
+                contenders.append((name, i, lambda name=name, s=s: ask({"index": name, "setting": s})))
+        found["indexes"]["torch"] = {"curve": [{"setting": None}]}
+        contenders.append(("torch", 0, lambda: one_pass(dense, queries[:FEW_ROWS], truth[:FEW_ROWS, :10])))
+        for _ in range(rounds):
+            for name, i, run in contenders:
+                point = found["indexes"][name]["curve"][i]
+                new = run()
+                for key in {"us", "native_us"} & set(new) & set(point):
+                    new[key] = min(new[key], point[key])
+                point |= new
+    assert found["indexes"]["torch"]["curve"][0]["recall@10"] > 0.999, found
+    return found
+
+
+def cheapest(curve: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The fastest setting that finds enough of the best five."""
+    return min((p for p in curve if p["recall@5"] >= ENOUGH), key=lambda p: p["us"], default=None)
+
+
+def main() -> None:
+    layers: dict[str, Callable[[], tuple[Any, Any]]] = {"synthetic": synthetic}
+    layers |= {name: lambda name=name: trained(name) for name in HIDDEN}
+    real = ["acl-authors"] if {"HASHFOLD_DATA", "BENCH_LAYERS"} & set(os.environ) else []
+    names = chosen(["synthetic", *real])
+    result, rows = {}, []
+    for name in names:
+        result[name] = found = measure(*layers[name]())
+        exact = found["indexes"]["torch"]["curve"][0]["us"]
+        for index, figures in found["indexes"].items():
+            best = cheapest(figures["curve"])
+            point = best or max(figures["curve"], key=lambda p: p["recall@5"])
+            cells = [point[key] for key in ("setting", "recall@5", "recall@10", "us")]
+            more = [figures.get("build_seconds", ""), figures.get("mb", ""), point.get("scored", "")]
+            rows.append([name, index + ("" if best else " (best it has)"), *cells, exact / point["us"], *more])
+    write("lookup_scan", {"rows": ROWS, "enough": ENOUGH, "unit": "CPU us a row, k 5", "layers": result})
+    header = [
+        "layer",
+        "index",
+        "setting",
+        "recall@5",
+        "recall@10",
+        "us a row",
+        "torch / it",
+        "build s",
+        "MB",
+        "scored",
+    ]
+    table(header, rows)
+
+
+if __name__ == "__main__":
+    main()
