@@ -35,7 +35,7 @@ def save(model: nn.Module, path: str | Path, *, entropy: bool = False, half: str
             stored as float16 and loaded as float32, rounded. The model itself is left as it is.
 
     Raises InputError: a folded weight that is still being prepared, numbers that float16 cannot hold;
-    FileFormatError: the disk refuses. Cost with `entropy`: 0.05 to 0.2 microseconds a code, a quarter of that to load.
+    FileFormatError: the disk refuses. Cost with `entropy`: 0.05 to 0.2 microseconds a code, a quarter to load.
     """
     data = encode(model, entropy=entropy, half=half)
     write_atomic(path, data)
