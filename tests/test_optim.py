@@ -27,7 +27,13 @@ PAIRS = {
         lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9),
     ),
 }
+MAKERS = {
+    **{name: ours for name, (ours, _) in PAIRS.items()},
+    "adam by row": lambda p: RowAdam(p, lr=0.02, weight_decay=0.1, row_state=True),
+    "adagrad by row": lambda p: RowAdagrad(p, lr=0.02, row_state=True),
+}
 rules = pytest.mark.parametrize("rule", sorted(PAIRS))
+all_rules = pytest.mark.parametrize("rule", sorted(MAKERS))
 
 
 @rules
@@ -44,10 +50,10 @@ def test_equals_torch_where_every_row_has_a_gradient(rule: str, shape: tuple[int
     torch.testing.assert_close(ours, theirs)
 
 
-@rules
+@all_rules
 def test_rows_without_gradient_keep_their_bits_and_state(rule: str) -> None:
     parameter = nn.Parameter(torch.randn(6, 5))
-    optimizer: RowOptimizer = PAIRS[rule][0]([parameter])
+    optimizer: RowOptimizer = MAKERS[rule]([parameter])
     before = parameter.detach().clone()
     for _ in range(3):
         parameter.grad = torch.sparse_coo_tensor(
@@ -72,6 +78,45 @@ def test_sparse_gradient_moves_rows_as_a_dense_one() -> None:
     torch.testing.assert_close(ours, theirs)
 
 
+def moved_by_row(rule: str, weight: torch.Tensor, grads: torch.Tensor) -> torch.Tensor:
+    """The two rules with one number a row, written out."""
+    weight, total, first = weight.clone(), torch.zeros(len(weight), 1), torch.zeros_like(weight)
+    for t, grad in enumerate(grads, 1):
+        square = (grad**2).mean(1, keepdim=True)
+        if rule == "adagrad by row":
+            total += square
+            weight -= 0.02 * grad / (total.sqrt() + 1e-10)
+        else:
+            total, first = 0.999 * total + 0.001 * square, 0.9 * first + 0.1 * grad
+            weight *= 1 - 0.02 * 0.1
+            weight -= 0.02 * first / (1 - 0.9**t) / ((total / (1 - 0.999**t)).sqrt() + 1e-8)
+    return weight
+
+
+@pytest.mark.parametrize("rule", ["adagrad by row", "adam by row"])
+@pytest.mark.parametrize("columns", [1, 5, 16, 37])
+def test_one_number_a_row(rule: str, columns: int) -> None:
+    parameter, grads = nn.Parameter(torch.randn(6, columns)), torch.randn(4, 6, columns)
+    expected = moved_by_row(rule, parameter.detach(), grads)
+    optimizer: RowOptimizer = MAKERS[rule]([parameter])
+    for grad in grads:
+        parameter.grad = grad.clone()
+        optimizer.step()
+    torch.testing.assert_close(parameter.detach(), expected)
+    sizes = [state.numel() for state in optimizer.states(parameter) if state is not None]
+    assert sizes == ([6] if rule == "adagrad by row" else [6 * columns, 6])
+
+
+def test_one_number_a_row_leaves_vectors_as_they_are() -> None:
+    ours, theirs = nn.Parameter(torch.ones(5)), nn.Parameter(torch.ones(5))
+    mine, yours = RowAdam([ours], lr=0.1, row_state=True), RowAdam([theirs], lr=0.1)
+    ours.grad = torch.randn(5)
+    theirs.grad = ours.grad.clone()
+    mine.step()
+    yours.step()
+    assert torch.equal(ours, theirs)
+
+
 def test_row_norm_holds_the_rows_that_move() -> None:
     parameter = nn.Parameter(torch.randn(6, 5))
     optimizer = RowAdam([parameter], lr=0.1, row_norm=3.0)
@@ -80,17 +125,18 @@ def test_row_norm_holds_the_rows_that_move() -> None:
     torch.testing.assert_close(parameter.norm(dim=1), torch.full((6,), 3.0))
 
 
-def test_state_dict_resumes_exactly() -> None:
+@pytest.mark.parametrize("row_state", [False, True])
+def test_state_dict_resumes_exactly(row_state: bool) -> None:
     first, second = nn.Parameter(torch.ones(4, 3)), nn.Parameter(torch.ones(4, 3))
     grads = torch.randn(6, 4, 3)
-    straight, halved = RowAdam([first], lr=0.1), RowAdam([second], lr=0.1)
+    straight, halved = (RowAdam([p], lr=0.1, row_state=row_state) for p in (first, second))
     for step, grad in enumerate(grads):
         first.grad, second.grad = grad, grad.clone()
         straight.step()
         halved.step()
         if step == 2:
             state = copy.deepcopy(halved.state_dict())
-            halved = RowAdam([second], lr=0.5)
+            halved = RowAdam([second], lr=0.5, row_state=row_state)
             halved.load_state_dict(state)
     assert torch.equal(first, second)
 
@@ -110,13 +156,13 @@ def two_layers(rule: str, fused: bool) -> tuple[SparseLinear, LSHLinear, RowOpti
     generator = torch.Generator().manual_seed(3)
     first = SparseLinear(20, 24, generator=generator)
     second = LSHLinear(24, 40, index="exact", generator=generator)
-    optimizer: RowOptimizer = PAIRS[rule][0]([*first.parameters(), *second.parameters()])
+    optimizer: RowOptimizer = MAKERS[rule]([*first.parameters(), *second.parameters()])
     if fused:
         optimizer.fuse(first, second)
     return first, second, optimizer
 
 
-@rules
+@all_rules
 @pytest.mark.parametrize("per_row", [False, True])
 def test_fused_step_equals_plain_step(rule: str, per_row: bool) -> None:
     """Over rows and neurons that are all touched at every step, laziness changes nothing."""

@@ -17,14 +17,17 @@ struct RowOptimizer {
     float eps;
     float weight_decay;  // decoupled, on the rows that move
     float row_norm;      // above 0: rows are rescaled to this Euclidean norm after the update
+    bool row_state;      // Adagrad, Adam: squares are averaged over the row, the last state is one number a row
 };
 
-// The parameter and its state. state1 and state2 have the shape of weight, or are null where the
-// rule has no such state.
+// The parameter and its state: as many rows as weight, of weight.cols numbers or of one; null where the rule has
+// no such state.
 struct RowParameter {
     Matrix<float> weight;
     float* state1;
     float* state2;
+    int64_t state1_cols = 0;
+    int64_t state2_cols = 0;
 };
 
 // weight[ids[i]] moves by grads[i]; ids are distinct.

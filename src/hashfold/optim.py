@@ -58,16 +58,19 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
 
     def native_rule(self, parameter: Parameter) -> Any:
         """This step's update rule for `parameter`, as the compiled core takes it."""
-        return self._native(self._group_of[id(parameter)])
+        group = self._group_of[id(parameter)]
+        return self._native(group, _has_row_state(parameter, group))
 
     def states(self, parameter: Parameter) -> States:
-        """The rule's state tensors, of the parameter's shape; made of zeros on first use."""
-        state = self.state[parameter]
-        for name in self._state_names(self._group_of[id(parameter)]):
+        """The rule's state tensors, of the parameter's shape or (rows, 1); made of zeros on first use."""
+        state, group = self.state[parameter], self._group_of[id(parameter)]
+        names = self._state_names(group)
+        for name in names:
             if name not in state:
-                state[name] = on_huge_pages(torch.empty_like(parameter, requires_grad=False)).zero_()
-        made = [state[name] for name in self._state_names(self._group_of[id(parameter)])]
-        return (*made, None, None)[:2]
+                by_row = name == names[-1] and _has_row_state(parameter, group)
+                shape = (len(parameter), 1) if by_row else parameter.shape
+                state[name] = on_huge_pages(torch.empty(shape, dtype=torch.float32)).zero_()
+        return (*(state[name] for name in names), None, None)[:2]
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -99,16 +102,17 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
             # A vector is one row: its entries get no row treatment of their own.
             rows = view(grad).reshape(grad.shape[0] if grad.dim() == 2 else 1, -1)
             ids = np.arange(len(rows), dtype=np.int32)
-        shape = (parameter.shape[0], -1) if parameter.dim() == 2 or grad.is_sparse else (1, -1)
-        memory = [None if t is None else out(t).reshape(shape) for t in (parameter, *self.states(parameter))]
+        num_rows = parameter.shape[0] if parameter.dim() == 2 or grad.is_sparse else 1
+        tensors = (parameter, *self.states(parameter))
+        memory = [None if t is None else out(t).reshape(num_rows, -1) for t in tensors]
         core.row_update(self.native_rule(parameter), *memory, ids, rows)
 
     def _parameters(self) -> Iterable[Parameter]:
         return (p for group in self.param_groups for p in group["params"])
 
     @abstractmethod
-    def _native(self, group: dict[str, Any]) -> Any:
-        """The group's rule at its current step, as the compiled core takes it."""
+    def _native(self, group: dict[str, Any], row_state: bool) -> Any:
+        """The group's rule at its current step, as the compiled core takes it; row_state: one number a row."""
 
     @abstractmethod
     def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
@@ -119,7 +123,9 @@ class RowAdam(RowOptimizer):
     """Adam (Kingma and Ba 2015) on the rows that have a gradient, with the global step's bias correction.
 
     With a gradient in every row each step it equals `torch.optim.Adam` (with `weight_decay`, decoupled:
-    `AdamW`). `row_norm` above 0 rescales every row that moves to that Euclidean norm. State: 8 bytes a weight.
+    `AdamW`). `row_norm` above 0 rescales every row that moves to that Euclidean norm. State: 8 bytes a weight;
+    with `row_state` 4 and 4 a row: one second moment a row, of the mean of its squared gradients, as in Adam-mini
+    (Zhang et al. 2024); vectors keep one a number.
     """
 
     _rule = 2
@@ -132,28 +138,32 @@ class RowAdam(RowOptimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         row_norm: float = 0.0,
+        row_state: bool = False,
     ) -> None:
         for name, value in (("betas[0]", betas[0]), ("betas[1]", betas[1])):
             checks.number("RowAdam", name, value, low=0.0, high=1.0 - 1e-9)
         _check_common("RowAdam", lr, weight_decay, row_norm, eps)
-        super().__init__(
-            params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "row_norm": row_norm}
-        )
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "row_norm": row_norm}
+        super().__init__(params, {**defaults, "row_state": row_state})
 
-    def _native(self, group: dict[str, Any]) -> Any:
+    def _native(self, group: dict[str, Any], row_state: bool) -> Any:
         (beta1, beta2), t = group["betas"], group["step"] + 1
         root = math.sqrt(1.0 - beta2**t)
         lr = group["lr"] * root / (1.0 - beta1**t)
         # Decoupled decay takes the plain rate; the core multiplies by the corrected one.
         decay = group["weight_decay"] * group["lr"] / lr if lr else 0.0
-        return core.RowOptimizer(self._rule, lr, beta1, beta2, group["eps"] * root, decay, group["row_norm"])
+        return core.RowOptimizer(
+            self._rule, lr, beta1, beta2, group["eps"] * root, decay, group["row_norm"], row_state
+        )
 
     def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         return "exp_avg", "exp_avg_sq"
 
 
 class RowAdagrad(RowOptimizer):
-    """Adagrad (Duchi, Hazan, Singer 2011). State: 4 bytes a weight."""
+    """Adagrad (Duchi, Hazan, Singer 2011). State: 4 bytes a weight; with `row_state` 4 bytes a row (Naumov et al.
+    2019): the sum over steps of the mean of its squared gradients; vectors keep one a number.
+    """
 
     _rule = 1
 
@@ -164,13 +174,15 @@ class RowAdagrad(RowOptimizer):
         eps: float = 1e-10,
         weight_decay: float = 0.0,
         row_norm: float = 0.0,
+        row_state: bool = False,
     ) -> None:
         _check_common("RowAdagrad", lr, weight_decay, row_norm, eps)
-        super().__init__(params, {"lr": lr, "eps": eps, "weight_decay": weight_decay, "row_norm": row_norm})
+        defaults = {"lr": lr, "eps": eps, "weight_decay": weight_decay, "row_norm": row_norm}
+        super().__init__(params, {**defaults, "row_state": row_state})
 
-    def _native(self, group: dict[str, Any]) -> Any:
+    def _native(self, group: dict[str, Any], row_state: bool) -> Any:
         return core.RowOptimizer(
-            self._rule, group["lr"], 0.0, 0.0, group["eps"], group["weight_decay"], group["row_norm"]
+            self._rule, group["lr"], 0.0, 0.0, group["eps"], group["weight_decay"], group["row_norm"], row_state
         )
 
     def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
@@ -196,13 +208,18 @@ class RowSGD(RowOptimizer):
             params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "row_norm": row_norm}
         )
 
-    def _native(self, group: dict[str, Any]) -> Any:
+    def _native(self, group: dict[str, Any], row_state: bool) -> Any:
         return core.RowOptimizer(
             self._rule, group["lr"], group["momentum"], 0.0, 0.0, group["weight_decay"], group["row_norm"]
         )
 
     def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("momentum_buffer",) if group["momentum"] else ()
+
+
+def _has_row_state(parameter: Tensor, group: dict[str, Any]) -> bool:
+    """It was asked for (older checkpoints do not say), and the parameter has rows."""
+    return bool(group.get("row_state", False)) and parameter.dim() == 2
 
 
 def _check_common(op: str, lr: float, weight_decay: float, row_norm: float, eps: float) -> None:

@@ -164,6 +164,11 @@ HF_INLINE void pack_gradient(const float* tile, int64_t batch, const BackwardScr
     }
 }
 
+// The state if its rows are as long as the weight's, else nothing to ask for ahead.
+HF_INLINE const float* of_rows(const float* state, int64_t cols, int64_t wanted) {
+    return cols == wanted ? state : nullptr;
+}
+
 template <class P>
 HF_INLINE void add_grad_x(const PackedInput& x, const TileRows& rows, const MovedLayer& layer,
                           const BackwardScratch<P>& scratch, float* grad_x, bool add) {
@@ -172,7 +177,9 @@ HF_INLINE void add_grad_x(const PackedInput& x, const TileRows& rows, const Move
     const float* weights[kStepTile + 1];
     for (int64_t j = 0; j < rows.count; ++j) weights[j] = layer.weight.weight.row(rows[j]);
     weights[rows.count] = nullptr;
-    RowsAhead states(rows, rows.begin, rows.begin + rows.count, x.in, layer.weight.state1, layer.weight.state2,
+    RowsAhead states(rows, rows.begin, rows.begin + rows.count, x.in,
+                     of_rows(layer.weight.state1, layer.weight.state1_cols, x.in),
+                     of_rows(layer.weight.state2, layer.weight.state2_cols, x.in),
                      panels_of(x.in) * tiles_of(x.batch));
     for (int64_t at = 0; at < x.in; at += kPanelColumns) {
         for (int64_t q = 0; q < depth; ++q)

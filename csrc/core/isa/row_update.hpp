@@ -13,10 +13,9 @@ HF_INLINE Vec<T> square_root(Vec<T> v) {
 }
 
 HF_INLINE void prefetch_row(const RowParameter& p, int64_t row) {
-    const int64_t at = row * p.weight.cols, bytes = p.weight.cols * sizeof(float);
-    prefetch_bytes(p.weight.data + at, bytes);
-    if (p.state1) prefetch_bytes(p.state1 + at, bytes);
-    if (p.state2) prefetch_bytes(p.state2 + at, bytes);
+    prefetch_bytes(p.weight.row(row), p.weight.cols * sizeof(float));
+    if (p.state1) prefetch_bytes(p.state1 + row * p.state1_cols, p.state1_cols * sizeof(float));
+    if (p.state2) prefetch_bytes(p.state2 + row * p.state2_cols, p.state2_cols * sizeof(float));
 }
 
 // A dozen rows ahead, into the second-level cache: the first level has too few misses in flight for rows and two
@@ -24,10 +23,10 @@ HF_INLINE void prefetch_row(const RowParameter& p, int64_t row) {
 constexpr int64_t kRowsAhead = 12;
 
 HF_INLINE void prefetch_row_early(const RowParameter& p, int64_t row) {
-    const int64_t at = row * p.weight.cols;
-    const float* const arrays[] = {p.weight.data, p.state1, p.state2};
-    for (const float* array : arrays)
-        for (int64_t k = 0; array && k < p.weight.cols; k += 16) __builtin_prefetch(array + at + k, 0, 2);
+    const Matrix<const float> arrays[] = {
+        {p.weight.data, 0, p.weight.cols}, {p.state1, 0, p.state1_cols}, {p.state2, 0, p.state2_cols}};
+    for (const auto& array : arrays)
+        for (int64_t k = 0; array.data && k < array.cols; k += 16) __builtin_prefetch(array.row(row) + k, 0, 2);
 }
 
 // The rules once for vectors (V = Vec<float>) and once for the tail (V = float).
@@ -84,16 +83,38 @@ HF_INLINE int64_t update_vectors(const RowOptimizer& rule, const RowParameter& p
     return i;
 }
 
+// Adam or Adagrad with the mean of the row's squares for those of its numbers: one root and division a row.
+template <bool Momentum>
+HF_INLINE int64_t update_by_row(const RowOptimizer& o, const RowParameter& p, int64_t row, const float* grad) {
+    const int64_t n = p.weight.cols;
+    const float square = dot(grad, grad, n) / static_cast<float>(n), keep = 1.0f - o.lr * o.weight_decay;
+    float* total = Momentum ? p.state2 + row : p.state1 + row;
+    *total = Momentum ? *total * o.beta2 + square * (1.0f - o.beta2) : *total + square;
+    const float scale = o.lr / (__builtin_sqrtf(*total) + o.eps);
+    float* __restrict w = p.weight.row(row);
+    float* __restrict m = p.state1 + (Momentum ? row * n : 0);
+    for (int64_t i = 0; i < n; ++i) {
+        float move = grad[i];
+        if constexpr (Momentum) move = m[i] = m[i] * o.beta1 + grad[i] * (1.0f - o.beta1);
+        w[i] = w[i] * keep - move * scale;
+    }
+    return n;
+}
+
 HF_INLINE void update_row(const RowOptimizer& o, const RowParameter& p, int64_t row, const float* grad) {
     const int64_t n = p.weight.cols;
     float* w = p.weight.row(row);
     int64_t i = 0;
     switch (o.rule) {
         case Rule::adam:
-            i = update_vectors<Rule::adam, 2>(o, p, row, grad);
+            i = o.row_state ? update_by_row<true>(o, p, row, grad)
+                            : update_vectors<Rule::adam, 2>(o, p, row, grad);
+
             break;
         case Rule::adagrad:
-            i = update_vectors<Rule::adagrad, 1>(o, p, row, grad);
+            i = o.row_state ? update_by_row<false>(o, p, row, grad)
+                            : update_vectors<Rule::adagrad, 1>(o, p, row, grad);
+
             break;
         default:
             i = p.state1 ? update_vectors<Rule::sgd, 1>(o, p, row, grad)
