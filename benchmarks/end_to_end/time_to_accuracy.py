@@ -37,7 +37,8 @@ def epochs() -> int:
     return int(os.environ.get("BENCH_EPOCHS", "5"))
 
 
-def examples(name: str) -> tuple[Any, Any]:
+def examples(name: str, tests: int | None = TESTS) -> tuple[Any, Any]:
+    """Train and test rows, tf-idf; at most `tests` of the latter."""
     from hashfold.data import read_xmc
     from hashfold.data.dataset import Dataset
     from hashfold.data.tfidf import TfIdf
@@ -47,13 +48,11 @@ def examples(name: str) -> tuple[Any, Any]:
     folder = data_folder() / name
     train, test = (read_xmc(folder / f"{part}.txt.xz") for part in ("train", "test"))
     train, test = (
-        part.take(np.flatnonzero((part.x.to_scipy().getnnz(1) > 0) & (part.y.counts > 0)))
-        for part in (train, test)
+        part.take(np.flatnonzero((np.diff(part.x.indptr) > 0) & (part.y.counts > 0))) for part in (train, test)
     )
     tfidf = TfIdf.fit(train.x, "tfidf")
-    return Dataset(tfidf.transform(train.x), train.y), Dataset(tfidf.transform(test.x), test.y).take(
-        np.arange(TESTS)
-    )
+    train, test = (Dataset(tfidf.transform(part.x), part.y) for part in (train, test))
+    return train, test.take(np.arange(min(tests or len(test), len(test))))
 
 
 class Contender:
