@@ -256,7 +256,7 @@ class Search {
             }
         }
         if (after > before / 2) {
-            if (target_ == most_) return false;
+            if (target_ == most_ && after > before - before / 10) return false;
             target_ = std::min(most_, 2 * target_);
         }
         for (int64_t j = 0; j <= k_; ++j) cuts_[j] = finer(kept[j]);

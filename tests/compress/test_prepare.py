@@ -264,6 +264,13 @@ def test_what_was_not_prepared_cannot_be_converted() -> None:
         convert(nn.Sequential(nn.Linear(3, 3)))
 
 
+@pytest.mark.parametrize("again", [prepare, compress])
+def test_what_is_prepared_is_converted_first(again) -> None:
+    prepared = prepare(nn.Sequential(nn.Linear(3, 3)), CodebookConfig(2))
+    with pytest.raises(InputError, match="must not be a prepared one; got 0 prepared; convert it first"):
+        again(prepared, CodebookConfig(2))
+
+
 def test_errors_name_the_layer_and_leave_the_model_alone() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     model[1].weight.data[0, 0] = float("inf")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hashfold import checks
 from hashfold.compress.config import Config
 from hashfold.compress.registry import scheme_of
+from hashfold.compress.transform import PreparedLayer
 from hashfold.errors import InputError
 from hashfold.nn.folded import FOLDED_LAYERS, weight_matrices
 
@@ -39,6 +40,9 @@ def make_plan(op: str, model: nn.Module, configs: Configs) -> list[Target]:
     """
     if not isinstance(model, nn.Module):
         checks.fail(op, "model must be a torch module", type(model).__name__)
+    for name, part in model.named_modules():
+        if isinstance(part, PreparedLayer):
+            checks.fail(op, "model must not be a prepared one", f"{name or 'model'} prepared", "convert it first")
     chosen = _chosen(op, model, _checked(op, configs))
     targets: dict[int, Target] = {}
     for name, (layer, config) in chosen.items():
