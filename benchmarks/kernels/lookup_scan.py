@@ -3,7 +3,8 @@
 Layers: "synthetic", 670,091 x 128, made up (clusters in clusters, one norm; queries near labels), and acl-authors
 (also kowiki-articles) trained here to be looked up, with test rows as queries; BENCH_SETS: which. HASHFOLD_DATA:
 folder of the data sets; BENCH_LAYERS: a folder where trained layers are kept. BENCH_PEERS_PYTHON: a Python with
-faiss and hnswlib, which then take turns with ours. Times are the best of BENCH_ROUNDS (3), in CPU microseconds of
+faiss and hnswlib, which then take turns with ours (BENCH_NEAREST: which of "faiss IVF;faiss IVF, 8 bits;faiss
+HNSW;hnswlib": the graphs take minutes to build). Times are the best of BENCH_ROUNDS (3), in CPU microseconds of
 the one thread; a setting counts if it finds .95 of the true best five.
 """
 
@@ -185,7 +186,8 @@ def measure(vectors: Any, queries: Any) -> dict[str, Any]:
         for name, (_, _, settings) in OURS.items():
             found["indexes"][name] = {**ours.build(name), "curve": [{"setting": s} for s in settings]}
             contenders += [(name, i, lambda name=name, s=s: ours.run(name, s)) for i, s in enumerate(settings)]
-        for name, settings in SETTINGS.items() if ask is not None else ():
+        asked = os.environ.get("BENCH_NEAREST", ";".join(SETTINGS)).split(";") if ask is not None else []
+        for name, settings in ((name, SETTINGS[name]) for name in asked):
             assert ask is not None
             found["indexes"][name] = {**ask({"index": name}), "curve": [{"setting": s} for s in settings]}
             for i, s in enumerate(settings):
