@@ -252,6 +252,7 @@ int64_t rank(const float* x, const Items& items, int64_t room, Scratch& scratch,
             __builtin_prefetch(row + at);
     }
     topk_table().scores(x, items, scratch.ids.data(), 0, count, scratch.scores.data());
+    for (float& score : scratch.scores) score = score == score ? score : kLowest;  // NaN has no place in an order
     const auto better = [&](int64_t a, int64_t b) {
         const float left = scratch.scores[a], right = scratch.scores[b];
         return left != right ? left > right : scratch.ids[a] < scratch.ids[b];

@@ -97,6 +97,16 @@ def test_tuning_says_what_it_cannot_do():
             index.tune(x, **options)
 
 
+def test_weights_that_are_no_numbers_any_more_come_last():
+    vectors = normal((60, 8), 0)
+    index, _ = pair("tree", vectors, num_clusters=3, branches=3, probes=3)
+    vectors[::2] = np.nan
+    found = index.query(normal((4, 8), 1), 60)
+    for i in range(4):
+        assert (found[i][:30] % 2 == 1).all()
+        assert (found.scores[found.indptr[i] + 30 : found.indptr[i + 1]] == -np.inf).all()
+
+
 def test_one_row_finds_what_many_find():
     vectors, x = normal((3000, 20), 0), normal((200, 20), 1)
     index, _ = pair("tree", vectors)
