@@ -31,6 +31,8 @@ from hashfold.kernels.native import core
 from hashfold.kernels.quantized import MOST_COLUMNS
 from hashfold.sparse import CsrBatch, Float32, Int32
 
+LEAST_FOUND = 512  # items of the clusters visited, or so, where nothing else is asked for
+
 
 class TreeIndex(NeuronIndex):
     """Two levels of k-means; a query follows the best branches and scores the items of the best clusters in them.
@@ -44,7 +46,8 @@ class TreeIndex(NeuronIndex):
         num_clusters: None for about 6 sqrt(num_items), of 8 items or more.
         num_branches: groups of clusters; None for about 2 sqrt(num_clusters).
         branches: followed by a query; None for a third of them.
-        probes: clusters visited; None for a fortieth of them, and three. `tune` finds how many are enough.
+        probes: clusters visited; None for a fortieth of them, or those of 512 items, and three. `tune` finds how
+            many are enough.
         seed: of the sample and the first centroids.
         lift: "norm" (items of one norm, so that the best cluster is the nearest), "bias" or "none"; see
             `index.lift`.
@@ -88,7 +91,8 @@ class TreeIndex(NeuronIndex):
             "num_branches", num_branches, 2 * math.sqrt(self.num_clusters), self.num_clusters
         )
         self.branches = setting("branches", branches, self.num_branches / 3, self.num_branches)
-        self.probes = setting("probes", probes, 3 + self.num_clusters / 40, self.num_clusters)
+        visited = 3 + self.num_clusters * max(1 / 40, LEAST_FOUND / num_items)
+        self.probes = setting("probes", probes, visited, self.num_clusters)
         self.seed = checks.integer(op, "seed", seed, low=0)
         self.iterations = checks.integer(op, "iterations", iterations, low=0)
         self.sample_per_cluster = checks.integer(op, "sample_per_cluster", sample_per_cluster, low=1)
