@@ -60,6 +60,13 @@ void bind_label_votes(nb::module_& m) {
         .def("join", &join, "indptr"_a.noconvert(), "rows"_a.noconvert(), "weights"_a.noconvert(), "leading"_a,
              "proposed_indptr"_a.noconvert(), "proposed"_a.noconvert(), "k"_a, "ids"_a.noconvert(),
              "sums"_a.noconvert(), "counts"_a.noconvert(), "found"_a.noconvert(), GilRelease())
+        .def("read",
+             [](const LabelVotes& votes) {
+                 std::vector<int64_t> indptr;
+                 std::vector<int32_t> ids;
+                 votes.read(indptr, ids);
+                 return nb::make_tuple(owned(std::move(indptr)), owned(std::move(ids)));
+             })
         .def("save", [](const LabelVotes& votes) { return owned(votes.save()); })
         .def("load", &load, "bytes"_a.noconvert(), "rows"_a, "num_labels"_a, GilRelease());
 }

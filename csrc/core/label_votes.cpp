@@ -113,6 +113,16 @@ void LabelVotes::join(const Voters& voters, const Ballots& ballots, const Propos
     });
 }
 
+void LabelVotes::read(std::vector<int64_t>& indptr, std::vector<int32_t>& ids) const {
+    const std::shared_lock hold(mutex_);
+    indptr.assign(1, 0);
+    ids.clear();
+    for (int64_t row = 0; row < labels_.lists(); ++row) {
+        labels_.each(row, [&](int32_t id) { ids.push_back(id); });
+        indptr.push_back(static_cast<int64_t>(ids.size()));
+    }
+}
+
 std::vector<uint8_t> LabelVotes::save() const {
     const std::shared_lock hold(mutex_);
     return labels_.encoded();

@@ -52,6 +52,9 @@ class LabelVotes {
     void join(const Voters& voters, const Ballots& ballots, const Proposals& proposals, int64_t k,
               const Joined& out) const;
 
+    // Labels of all rows, behind one another; indptr (rows + 1,).
+    void read(std::vector<int64_t>& indptr, std::vector<int32_t>& ids) const;
+
     // See IdLists.
     std::vector<uint8_t> save() const;
     bool load(const uint8_t* bytes, int64_t count, int64_t rows, int64_t num_labels);

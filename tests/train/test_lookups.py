@@ -70,7 +70,7 @@ def test_shortlists_start_with_a_rows_own_labels_and_never_repeat(examples, netw
     config = LookupConfig(shortlist=10)
     for near in (module._neighbours(train, config), None):
         found = Lookups(network, label_counts(train.y), near=near)
-        lists = module._shortlists(found, train, np.arange(len(train), dtype=np.int32), config)
+        lists = module.shortlists(found, train, np.arange(len(train), dtype=np.int32), config)
         assert len(lists) == len(train)
         for row in range(0, len(train), 97):
             own, ids = train.y[row], lists[row]

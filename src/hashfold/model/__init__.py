@@ -1,15 +1,19 @@
 """Whole models: what predicts labels from sparse rows."""
 
+from hashfold.model.deep import DeepPath, NetworkConfig
+from hashfold.model.folded import FoldedNetwork
 from hashfold.model.lookups import PARTS, Lookups, combinations, feature_names, key_of
 from hashfold.model.mixing import Mixer, fit_mixer
 from hashfold.model.near import Near
-from hashfold.model.network import LookupNetwork, NetworkConfig, StepResult
+from hashfold.model.network import LookupNetwork, StepResult
 from hashfold.model.pipeline import HashfoldModel
 from hashfold.model.targets import Targets
 from hashfold.model.wide import Wide
 
 __all__ = [
     "PARTS",
+    "DeepPath",
+    "FoldedNetwork",
     "HashfoldModel",
     "LookupNetwork",
     "Lookups",

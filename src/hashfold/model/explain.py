@@ -155,17 +155,17 @@ class _Block:
             return ()
         own = slice(int(self.x.indptr[row]), int(self.x.indptr[row + 1]))
         features, values = self.x.indices[own], self.x.values[own]
-        open_units = np.where(self.hidden[row] > 0, network.output.weight[label].numpy(), 0)
-        amounts = values * (network.input.weight.numpy()[features] @ open_units)
+        open_units = np.where(self.hidden[row] > 0, network.label_row(label), 0)
+        amounts = values * (network.feature_rows(features) @ open_units)
         if network.config.unit_hidden:  # the length is taken as it is
-            length = float(torch.relu(network.input(self.x.take([row]))).norm())
+            length = float(torch.relu(network.sums(self.x.take([row]))).norm())
             amounts = amounts / max(length, 1e-12)
         return self._features(features, amounts)
 
     def _units(self, row: int, label: int) -> tuple[Unit, ...]:
         if self.network is None or self.hidden is None or not self._known(label):
             return ()
-        amounts = self.hidden[row] * self.network.output.weight[label].numpy()
+        amounts = self.hidden[row] * self.network.label_row(label)
         return tuple(Unit(int(j), float(amounts[j])) for j in _largest(amounts, self.top))
 
     def _known(self, label: int) -> bool:

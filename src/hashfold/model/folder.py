@@ -14,10 +14,12 @@ from hashfold.data import TfIdf, vectorizer_from_state
 from hashfold.errors import InputError, ModelFolderError
 from hashfold.index.base import Arrays
 from hashfold.io import ModelFolder, load_model_folder, save_model_folder
+from hashfold.model.deep import DeepPath, NetworkConfig
+from hashfold.model.folded import FoldedNetwork
 from hashfold.model.lookups import Lookups, feature_names
 from hashfold.model.mixing import Mixer
 from hashfold.model.near import Near
-from hashfold.model.network import LookupNetwork, NetworkConfig
+from hashfold.model.network import LookupNetwork
 from hashfold.model.storage import from_file, to_file
 from hashfold.model.targets import Targets
 from hashfold.model.wide import Wide
@@ -48,7 +50,7 @@ def save_model(model: HashfoldModel, path: str | Path, *, overwrite: bool, stora
     }
     extra |= {_INPUT: tensors} if tensors else {}
     network, weights = _network_to_file(model.network, storage)
-    config |= {} if network is None else {"network": network}
+    config |= network
     settings, arrays = lookups_to_state(model.lookups)
     if settings:
         config["lookups"] = settings
@@ -58,16 +60,19 @@ def save_model(model: HashfoldModel, path: str | Path, *, overwrite: bool, stora
 
 
 def _network_to_file(
-    network: LookupNetwork | None, storage: str | None
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Its settings and tensors; None where there is no network."""
+    network: DeepPath | None, storage: str | None
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Its settings as sections, and its tensors; nothing and None where there is no network."""
+    if storage is not None and not isinstance(network, LookupNetwork):
+        came = "none" if network is None else "a folded one"
+        checks.fail("save", "the model must have a network, of whose weights storage is", came)
     if network is None:
-        if storage is not None:
-            checks.fail("save", "the model must have a network, of whose weights storage is", "none")
-        return None, None
+        return {}, None
     config = network.config if storage is None else replace(network.config, storage=storage)
     state = {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
-    return config.to_dict(), to_file(state, config.storage)
+    if isinstance(network, FoldedNetwork):
+        return {"network": config.to_dict(), "folded": network.specs()}, state
+    return {"network": config.to_dict()}, to_file(state, config.storage)
 
 
 def load_model(kind: type[HashfoldModel], path: str | Path) -> HashfoldModel:
@@ -111,9 +116,7 @@ def _lookups_from(folder: ModelFolder) -> Lookups:
     settings = folder.config.get("lookups", {})
     network = None
     if "network" in folder.config or "near" not in settings:
-        network = LookupNetwork(NetworkConfig.from_dict(folder.config["network"]))
-        state = {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
-        from_file(folder.path, folder.tensors, state, network.config.storage)
+        network = _network_from(folder)
     counts = np.asarray(_arrays(folder, _COUNTS)["label_counts"], np.int64)
     # folders of version 2 had no `learned`, but a network
     learned = settings["learned"] if network is None else network.config.num_labels
@@ -121,6 +124,16 @@ def _lookups_from(folder: ModelFolder) -> Lookups:
     if settings:
         load_lookups(lookups, settings, _arrays(folder, _LOOKUPS))
     return lookups
+
+
+def _network_from(folder: ModelFolder) -> DeepPath:
+    config = NetworkConfig.from_dict(folder.config["network"])
+    if "folded" in folder.config:
+        return FoldedNetwork.from_state(config, folder.config["folded"], folder.tensors)
+    network = LookupNetwork(config)
+    state = {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
+    from_file(folder.path, folder.tensors, state, config.storage)
+    return network
 
 
 def lookups_to_state(lookups: Lookups) -> tuple[dict[str, Any], Arrays]:

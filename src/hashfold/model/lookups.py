@@ -14,9 +14,9 @@ from hashfold import checks
 from hashfold.index import ExactIndex
 from hashfold.kernels.native import core
 from hashfold.metrics import contains
+from hashfold.model.deep import DeepPath
 from hashfold.model.mixing import Mixer
 from hashfold.model.near import CHANNELS, LEADING, Near
-from hashfold.model.network import LookupNetwork
 from hashfold.model.wide import Wide
 from hashfold.sparse import CsrBatch, Float32, Int32, Int64, Ragged, RaggedIds
 
@@ -65,7 +65,7 @@ class Lookups:
     without one is `alone`. learned: labels that training knew, by default all; others were added after it.
     """
 
-    network: LookupNetwork | None
+    network: DeepPath | None
     counts: Int64
     near: Near | None = None
     wide: Wide | None = None

@@ -73,6 +73,11 @@ class Mixer:
         odds: Float32 = (slope * scores + shift * per_row + offset).astype(np.float32)
         return odds
 
+    def after(self, slope: npt.NDArray[np.float64], offset: npt.NDArray[np.float64]) -> Mixer:
+        """The mixer of features f that scores as this one does slope * f + offset (one each, slope above 0)."""
+        mean, scale = (self.mean - offset) / slope, self.scale / slope
+        return replace(self, mean=mean.astype(np.float32), scale=scale.astype(np.float32))
+
     def to_arrays(self) -> Arrays:
         return {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
 

@@ -143,6 +143,23 @@ class Near:
         found: npt.NDArray[np.bool_] = votes[:, 0] > 0
         return found
 
+    def labels(self) -> RaggedIds:
+        """Of all rows."""
+        indptr, ids = self._labels.read()
+        return RaggedIds(indptr, ids, self.num_labels)
+
+    def trimmed(self, terms: int) -> Near:
+        """The same rows and labels with the `terms` heaviest entries of each row, scaled to the length it had.
+
+        Without the scaling long rows would lose, as they leave out more: on acl-authors it halves what trimming
+        costs.
+        """
+        terms = checks.integer("Near.trimmed", "terms", terms, low=1)
+        rows = self._rows.rows()
+        near = Near(**self.config())
+        near.add(_heaviest(rows, terms), self.labels())
+        return near
+
     def config(self) -> dict[str, Any]:
         """JSON-able; `Near(**config)` followed by `load_state` is this one again."""
         settings = self._rows.config()
@@ -176,3 +193,17 @@ class Near:
             checks.fail(op, f"labels must be of as many rows, each below {self.num_labels}", "a contradiction")
         self._rows.load_state(rows)
         self._labels = loaded
+
+
+def _heaviest(rows: CsrBatch, terms: int) -> CsrBatch:
+    """The largest entries of each row (equal ones: the first), scaled to the row's length."""
+    row = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
+    order = np.lexsort((-rows.values, row))
+    kept = np.zeros(rows.nnz, bool)
+    kept[order[np.arange(rows.nnz) - rows.indptr[row] < terms]] = True
+    squares = rows.values.astype(np.float64) ** 2
+    whole, left = (np.bincount(row, weights=w, minlength=len(rows)) for w in (squares, squares * kept))
+    scale = np.sqrt(whole / np.maximum(left, np.finfo(np.float64).tiny))
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(row[kept], minlength=len(rows)))])
+    values = (rows.values * scale[row])[kept].astype(np.float32)
+    return CsrBatch(indptr, rows.indices[kept], values, rows.num_cols)

@@ -23,10 +23,10 @@ from hashfold.data import (
 )
 from hashfold.data.streams import Source, source_name
 from hashfold.metrics import propensities
+from hashfold.model.deep import DeepPath
 from hashfold.model.explain import Explanation, explain
 from hashfold.model.folder import load_model, save_model
 from hashfold.model.lookups import Lookups, key_of
-from hashfold.model.network import LookupNetwork
 from hashfold.model.report import Way, evaluate_model
 from hashfold.model.targets import Targets
 from hashfold.sparse import CsrBatch, Float32, Int32, Int64, RaggedIds
@@ -63,7 +63,7 @@ class HashfoldModel:
     params: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def network(self) -> LookupNetwork | None:
+    def network(self) -> DeepPath | None:
         """The deep path, where the model has one."""
         return self.lookups.network
 

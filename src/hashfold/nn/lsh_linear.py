@@ -173,7 +173,7 @@ class FoldedLSHLinear(NeuronLookup):
             checks.fail(type(self).__name__, expected, active.num_items)
 
     def _weights(self) -> RowsAndBias:
-        return _RowsOf(self.weight), None if self.bias is None else self.bias.detach().numpy()
+        return RowsOf(self.weight), None if self.bias is None else self.bias.detach().numpy()
 
 
 class HashedLSHLinear(FoldedLSHLinear):
@@ -200,7 +200,7 @@ class HashedLSHLinear(FoldedLSHLinear):
         super().__init__(in_features, out_features, bias, weight=weight, index=index, index_options=index_options)
 
 
-class _RowsOf(VirtualRows):
+class RowsOf(VirtualRows):
     """The rows of a folded weight, as an index asks for them."""
 
     def __init__(self, weight: FoldedWeight) -> None:

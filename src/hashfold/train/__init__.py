@@ -4,6 +4,7 @@ from hashfold.train.callbacks import Callback, HistoryFile, RunInfo, StepReport,
 from hashfold.train.checkpoint import remove_checkpoint
 from hashfold.train.config import Checkpoints, TrainConfig
 from hashfold.train.defaults import choose
+from hashfold.train.folding import Fold, fold_model, fold_within
 from hashfold.train.loader import Batch, Loader
 from hashfold.train.loop import fit
 from hashfold.train.pipeline import fit_model
@@ -17,6 +18,7 @@ __all__ = [
     "Callback",
     "Checkpoints",
     "Examples",
+    "Fold",
     "HistoryFile",
     "Loader",
     "PlainLog",
@@ -32,6 +34,8 @@ __all__ = [
     "choose",
     "fit",
     "fit_model",
+    "fold_model",
+    "fold_within",
     "lr_factor",
     "progress",
     "remove_checkpoint",

@@ -101,16 +101,16 @@ def fit_lookups(
         return _alone(network, train, counts, config)
     rows = train.take(kept)
     lookups = Lookups(network, label_counts(rows.y), near=_neighbours(rows, config))
-    pairs = _shortlists(lookups, rows, np.arange(len(rows), dtype=np.int32), config)
-    lookups.wide = _fit_wide(rows, pairs, config)
+    pairs = shortlists(lookups, rows, np.arange(len(rows), dtype=np.int32), config)
+    lookups.wide = fit_wide(rows, pairs, config)
     _fit_mixers(lookups, train.take(held), config, say)
     if not lookups.mixers:
         return _alone(network, train, counts, config)
     lookups.near, lookups.counts = _neighbours(train, config), counts
     if lookups.wide is not None:
-        others = _shortlists(lookups, train.take(held), held.astype(np.int32), config)
+        others = shortlists(lookups, train.take(held), held.astype(np.int32), config)
         everything = train.take(np.concatenate([kept, held]))
-        lookups.wide = _fit_wide(everything, _concatenated([pairs, others]), config)
+        lookups.wide = fit_wide(everything, _concatenated([pairs, others]), config)
     return lookups
 
 
@@ -127,7 +127,7 @@ def _neighbours(rows: Dataset, config: LookupConfig) -> Near | None:
     return near
 
 
-def _shortlists(lookups: Lookups, examples: Dataset, ids: Int32, config: LookupConfig) -> Ragged:
+def shortlists(lookups: Lookups, examples: Dataset, ids: Int32, config: LookupConfig) -> Ragged:
     """Each row's own labels, then the best of its neighbours' (the network's, without neighbours) others.
 
     ids: of these rows among the neighbours. Rows held out must not be neighbours: their labels would be wrong
@@ -155,7 +155,7 @@ def _concatenated(parts: list[Ragged]) -> Ragged:
     return Ragged(np.concatenate([[0], np.cumsum(counts)]), np.concatenate([part.ids for part in parts]))
 
 
-def _fit_wide(rows: Dataset, pairs: Ragged, config: LookupConfig) -> Wide | None:
+def fit_wide(rows: Dataset, pairs: Ragged, config: LookupConfig) -> Wide | None:
     if "wide" not in config.parts:
         return None
     wide = Wide(

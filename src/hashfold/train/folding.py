@@ -1,0 +1,180 @@
+"""A trained model folded: its three look-ups made smaller, and their scores brought back to what they meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from hashfold import checks
+from hashfold.data import Dataset
+from hashfold.model import FoldedNetwork, HashfoldModel, LookupNetwork, Lookups, Near, Wide
+from hashfold.model.wide import LEAST_BUCKETS
+from hashfold.sparse import Float32, Int64, Ragged
+from hashfold.train.lookups import LookupConfig, fit_wide, shortlists
+
+SAMPLE_ROWS = 2_000
+SHARE_OF_NEAR = 0.5  # of what a budget leaves to near and wide
+ENTRY_BYTES, ROW_BYTES = 6, 20  # of a stored row in memory: an entry, in the row and in its list; beside them
+LABEL_BYTES = 28  # of a label in wide and in the counts
+
+
+@dataclass(frozen=True)
+class Fold:
+    """How small each look-up becomes; None leaves it as it is.
+
+    bits: of a weight of the deep path, 1 to 8: shared values in codebooks. buckets: cross weights, a byte each.
+    terms: entries of each stored row, the heaviest.
+    """
+
+    bits: int | None = None
+    buckets: int | None = None
+    terms: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, high in (("bits", 8), ("buckets", 2**28), ("terms", 2**31 - 1)):
+            if getattr(self, name) is not None:
+                checks.integer("Fold", name, getattr(self, name), low=1, high=high)
+
+
+def fold_model(model: HashfoldModel, fold: Fold, say: Callable[[str], None] = lambda line: None) -> HashfoldModel:
+    """A smaller model, on disk and in memory; `model` stays as it is. Needs no data: near keeps the training rows.
+
+    deep: codebooks and packed codes, from which rows are computed where they are used; it can be trained no more.
+    wide: trained anew on the rows that near stores, in fewer buckets. near: the heaviest terms of each row. What
+    the look-ups then say is scaled to what they said before, on a sample of the stored rows (each without
+    itself as a neighbour, by least squares), so that the mixture goes on as it was fitted.
+
+    Raises InputError, and nothing is changed: a model without the part to be folded, or folded already; buckets
+    and no neighbours to train on.
+    """
+    lookups = model.lookups
+    _check(lookups, fold)
+    stored = None if lookups.near is None else Dataset(lookups.near.index.rows(), lookups.near.labels())
+    folded = replace(lookups, mixers=dict(lookups.mixers))
+    if fold.bits is not None:
+        assert isinstance(lookups.network, LookupNetwork)
+        folded.network = FoldedNetwork.of(lookups.network, fold.bits)
+        say(f"deep: {fold.bits} bits a weight")
+    if fold.buckets is not None and lookups.wide is not None:
+        assert stored is not None
+        folded.wide = _smaller_wide(lookups, stored, fold.buckets)
+        say(f"wide: {fold.buckets:,} buckets instead of {lookups.wide.num_buckets:,}")
+    if fold.terms is not None and lookups.near is not None:
+        folded.near = lookups.near.trimmed(fold.terms)
+        say(f"near: {folded.near.index.row_nbytes:,} bytes of rows, not {lookups.near.index.row_nbytes:,}")
+    if stored is not None and lookups.mixers:
+        _adapt(lookups, folded, stored)
+    return replace(model, lookups=folded, training={**model.training, "fold": vars(fold)})
+
+
+def fold_within(model: HashfoldModel, most_bytes: int) -> Fold:
+    """How to fold a model so that its look-ups take at most so many bytes in memory.
+
+    The deep path gets 3 bits a weight if that is a third of the bytes or less, else 2. Near and wide share the
+    rest, near's half as entries of its rows; what either does not need goes to the other.
+
+    Raises InputError: fewer bytes than the smallest fold takes.
+    """
+    lookups, op = model.lookups, "fold_within"
+    fixed = 4 * model.num_features + 8 * model.num_labels + _tables(lookups)
+    bits, deep = None, 0
+    if lookups.network is not None:
+        choices = {b: _deep_bytes(lookups, b) for b in (3, 2)}
+        bits = 3 if choices[3] <= most_bytes / 3 else 2
+        deep = choices[bits]
+    rest = most_bytes - fixed - deep
+    least_wide = 0 if lookups.wide is None else LEAST_BUCKETS * int((lookups.wide.sizes > 0).sum())
+    least_near = 0 if lookups.near is None else ENTRY_BYTES * len(lookups.near)
+    if rest < least_wide + least_near:
+        least = fixed + deep + least_wide + least_near
+        checks.fail(op, f"there must be at least {least:,} bytes for this model", f"{most_bytes:,}")
+    whole_wide = 0 if lookups.wide is None else lookups.wide.num_buckets
+    whole_near = 0 if lookups.near is None else ENTRY_BYTES * lookups.near.index.rows().nnz
+    near = min(whole_near, max(least_near, int(rest * SHARE_OF_NEAR), rest - whole_wide))
+    near = min(near, rest - least_wide)
+    buckets = None if lookups.wide is None else min(whole_wide, rest - near)
+    terms = None if lookups.near is None else max(1, near // (ENTRY_BYTES * len(lookups.near)))
+    return Fold(bits, buckets, terms)
+
+
+def _check(lookups: Lookups, fold: Fold) -> None:
+    op = "fold"
+    if fold.bits is not None and not isinstance(lookups.network, LookupNetwork):
+        came = "a model without one" if lookups.network is None else "a folded one"
+        checks.fail(op, "bits are of a deep path", came, "leave bits out")
+    for part, value in (("wide", fold.buckets), ("near", fold.terms)):
+        if value is not None and part not in lookups.parts:
+            checks.fail(op, f"{'buckets are' if part == 'wide' else 'terms are'} of {part}", "a model without it")
+    if fold.buckets is not None and lookups.near is None:
+        remedy = "train with fewer: hashfold train --buckets"
+        checks.fail(op, "fewer buckets are trained on the rows that near stores", "a model without near", remedy)
+
+
+def _smaller_wide(lookups: Lookups, stored: Dataset, buckets: int) -> Wide | None:
+    wide = lookups.wide
+    assert wide is not None
+    config = LookupConfig(buckets=buckets, wide_epochs=wide.rule.epochs, wide_lr=wide.rule.lr)
+    lists = shortlists(lookups, stored, np.arange(len(stored), dtype=np.int32), config)
+    return fit_wide(stored, lists, replace(config, seed=wide.seed))
+
+
+def _adapt(before: Lookups, after: Lookups, stored: Dataset) -> None:
+    """Mixers of `after` that take its features for those of `before`."""
+    rng = np.random.default_rng(0)
+    ids = np.sort(rng.choice(len(stored), min(SAMPLE_ROWS, len(stored)), replace=False)).astype(np.int32)
+    x = stored.x.take(ids)
+    was, now = (lookups.features(x, exclude=ids) for lookups in (before, after))
+    old, new = _shared(was[0], now[0])
+    whole = before.mixers.get("+".join(before.parts))
+    if whole is None or not len(old):
+        return
+    importance = _importance(whole.scores(was[1]), was[0])[old]
+    slope, offset = _lines(now[1][new], was[1][old], importance)
+    for key, mixer in before.mixers.items():
+        columns = [whole.names.index(name) for name in mixer.names]
+        after.mixers[key] = mixer.after(slope[columns], offset[columns])
+
+
+def _shared(one: Ragged, other: Ragged) -> tuple[Int64, Int64]:
+    """Positions, in both, of the pairs of a row and a label that both have."""
+    a, b = (np.repeat(np.arange(len(p), dtype=np.int64) << 32, p.counts) | p.ids for p in (one, other))
+    _, first, second = np.intersect1d(a, b, assume_unique=True, return_indices=True)
+    return first, second
+
+
+def _importance(scores: Float32, pairs: Ragged) -> Float32:
+    """Of each pair: the root of its odds against the best of its row. Where the ranking is decided counts."""
+    row = np.repeat(np.arange(len(pairs)), pairs.counts)
+    best = np.full(len(pairs), -np.inf, np.float32)
+    np.maximum.at(best, row, scores)
+    importance: Float32 = np.exp(0.5 * (scores - best[row]))
+    return importance
+
+
+def _lines(x: Float32, y: Float32, weight: Float32) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Slope (above 0) and offset of each column of y over that of x, by weighted least squares."""
+    w = (weight / weight.sum(dtype=np.float64))[:, None]
+    mean_x, mean_y = (w * x).sum(0), (w * y).sum(0)
+    square = (w * (x - mean_x) ** 2).sum(0)
+    slope = np.divide((w * (x - mean_x) * (y - mean_y)).sum(0), square, out=np.ones(len(square)), where=square > 0)
+    slope = np.maximum(slope, 1e-3)
+    return slope, mean_y - slope * mean_x
+
+
+def _deep_bytes(lookups: Lookups, bits: int) -> int:
+    network = lookups.network
+    if not isinstance(network, LookupNetwork):
+        checks.fail("fold", "a deep path is folded once", "a folded one")
+    config = network.config
+    codes_and_books = -(-config.hidden * bits // 8) + 4
+    return (config.num_features + config.num_labels) * codes_and_books + 4 * (config.num_labels + config.hidden)
+
+
+def _tables(lookups: Lookups) -> int:
+    """Bytes that stay whatever the fold."""
+    near: Near | None = lookups.near
+    rows = 0 if near is None else ROW_BYTES * len(near) + len(near.state()["labels"])
+    return rows + (0 if lookups.wide is None else LABEL_BYTES * lookups.wide.num_labels)
