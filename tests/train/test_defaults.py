@@ -20,7 +20,7 @@ TYPICAL = Statistics(
     labels_per_row=3.5,
     max_labels_per_row=40,
     labels_seen=97_000,
-    label_count_quantiles={},
+    label_count_quantiles={"99": 36.0},
     rows_without_labels=0,
     rows_without_features=0,
     values_are_counts=True,
@@ -120,7 +120,14 @@ def test_bad_overrides_are_refused(overrides: dict[str, object]) -> None:
         choose(TYPICAL, overrides)
 
 
-SPARSE = replace(TYPICAL, rows=700_000, labels=513_884, labels_per_row=1.0, labels_seen=513_884)  # kowiki-articles
+SPARSE = replace(  # kowiki-articles
+    TYPICAL,
+    rows=700_000,
+    labels=513_884,
+    labels_per_row=1.0,
+    labels_seen=513_884,
+    label_count_quantiles={"99": 2.0},
+)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +136,7 @@ SPARSE = replace(TYPICAL, rows=700_000, labels=513_884, labels_per_row=1.0, labe
         ({}, False),
         ({"rows": 2 * 513_884}, True),
         ({"labels_per_row": 2.0}, True),
+        ({"label_count_quantiles": {"99": 9.0}}, True),  # a tenth of acl-authors
         ({"labels_seen": 300_000}, True),  # the others have no rows, and do not count
         ({"rows": 70, "labels": 100, "labels_seen": 60}, True),  # few labels: a network costs nothing
     ],

@@ -102,7 +102,8 @@ def test_held_out_rows_must_fit(examples) -> None:
 
 def test_data_that_a_network_cannot_learn_is_looked_up(examples, monkeypatch) -> None:
     monkeypatch.setattr("hashfold.train.defaults.DENSE_LABELS", 10)
-    monkeypatch.setattr("hashfold.train.defaults.FEW_ROWS_A_LABEL", 30.0)
+    for name in ("FEW_ROWS_A_LABEL", "SOME_ROWS"):
+        monkeypatch.setattr(f"hashfold.train.defaults.{name}", 1e6)
     few = examples[0].take(range(100))
     said: list[str] = []
     assert fit_model(few, say=said.append)[0].network is None
