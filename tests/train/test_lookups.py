@@ -144,3 +144,15 @@ def test_too_few_held_out_rows_leave_the_neighbours_alone_without_a_network(exam
 def test_somebody_must_propose_labels() -> None:
     with pytest.raises(InputError, match="deep or near"):
         LookupConfig(("wide",))
+
+
+def test_a_row_held_out_does_not_give_a_rare_label_away(examples) -> None:
+    """Of a label with few rows the mixture cannot tell whether one of them was held out."""
+    train, test = examples
+    counts = np.arange(train.num_labels)  # whatever they are
+    near = module._neighbours(train, LookupConfig())
+    pairs, features = Lookups(None, counts, near=near).features(test.x)
+    rare = counts[pairs.ids] <= 4
+    assert rare.any()
+    assert np.unique(features[rare, 0]).size == 1
+    assert (features[~rare, 0] == np.log1p(counts[pairs.ids[~rare]]).astype(np.float32)).all()

@@ -24,6 +24,9 @@ PARTS = ("deep", "wide", "near")
 PROPOSALS = 100  # labels that the deep path proposes for a row, and as many the neighbours
 _BLOCK_ROWS = 2_048
 LEAST_VOTE = 0.003  # what a label without votes counts as, before the logarithm
+LEAST_ROWS = 4
+"""What a label with fewer rows counts as, before the logarithm. Holding rows out takes one from the labels that
+are right; of labels with one or two rows, those with one left would be known for the right ones."""
 
 
 def key_of(parts: Collection[str]) -> str:
@@ -102,7 +105,8 @@ class Lookups:
         parts = self.parts if parts is None else parts
         proposed, h = self._proposed(x, parts, proposals, lookup)
         pairs, votes = self._joined(x, proposed, parts, proposals, exclude)
-        columns = [np.log1p(self.counts[pairs.ids]).astype(np.float32)[:, None]]
+        rows = np.maximum(self.counts[pairs.ids], LEAST_ROWS)
+        columns = [np.log1p(rows).astype(np.float32)[:, None]]
         if h is not None:
             columns.append(self._deep(h, pairs, proposed)[:, None])
         if "wide" in parts and self.wide is not None:
