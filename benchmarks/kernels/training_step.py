@@ -105,6 +105,10 @@ class Race:
     def _torch_step(self, net: TorchNetwork, bf16: bool, i: int) -> float:
         return net.step(self.batch(i)[0], self.sets[i], bf16, compact=True)
 
+    def batch(self, step: int) -> tuple[Any, Any]:
+        rows = np.arange(BATCH) + step * BATCH % len(self.x)
+        return self.x.take(rows), self.y.take(rows)
+
     def check(self, steps: int) -> None:
         """The first losses agree, which after the first step says that the updates do."""
         for i in range(steps):
