@@ -11,18 +11,18 @@ import json
 import os
 import time
 from dataclasses import asdict, dataclass, replace
-from statistics import mean, stdev
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common import chosen, data_folder, seeds, table, write
-from benchmarks.fold.images import Images, Recipe, error, fit, kept_rows, load, size
+from benchmarks.common import chosen, data_folder, seeds, table
+from benchmarks.fold.images import Images, Recipe, error, fit, load, record, size
 from benchmarks.fold.nets import teacher
 
 NEEDS = ("HASHFOLD_DATA",)
 HIDDEN = 1000
+SIZES = ("weights", "biases", "seconds")
 
 
 @dataclass(frozen=True)
@@ -91,20 +91,19 @@ def main() -> None:
     images = load(data_folder() / "mnist", validation=validation)
     names = chosen(tuple(NETS))
     labels = teacher(images, 0) if any(NETS[name].recipe.distil for name in names) else None
-    rows: dict[str, Any] = {} if validation else kept_rows("fold_hashed_mnist")
+    file = "fold_hashed_mnist" + "_validation" * validation
+    rows: dict[str, Any] = {}
+    for seed in seeds():
+        for name in names:
+            run = measure(NETS[name], images, seed, labels)
+            print(name, json.dumps(run), flush=True)
+            rows[name] = record(file, name, asdict(NETS[name]), run)
     lines = []
-    for name in names:
-        net = NETS[name]
-        runs = [measure(net, images, seed, labels) for seed in seeds()]
-        print(name, json.dumps(runs), flush=True)
-        errors = [run["error"] for run in runs]
-        spread = stdev(errors) if len(errors) > 1 else 0.0
-        rows[name] = {"net": asdict(net), "runs": runs, "mean": mean(errors), "stdev": spread}
-        sizes = (runs[0]["weights"], runs[0]["biases"], mean(run["seconds"] for run in runs))
-        lines.append([name, mean(errors), spread, *sizes, net.figure])
-        if not validation:
-            write("fold_hashed_mnist", {"rows": rows})
-    table(["784-1000-10", "% error", "stdev", "weights", "biases", "seconds", "figure to reach, %"], lines)
+    for name, row in rows.items():
+        middle = row["mean"]
+        figures = (middle["error"], row["stdev"]["error"], len(row["runs"]), *(middle[k] for k in SIZES))
+        lines.append([name, *figures, NETS[name].figure])
+    table(["784-1000-10", "% error", "stdev", "seeds", *SIZES, "figure to reach, %"], lines)
 
 
 if __name__ == "__main__":

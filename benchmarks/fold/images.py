@@ -5,9 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.common import RESULTS
+from benchmarks.common import RESULTS, write
 
 VALIDATION = 10_000
 """The last rows of train, on which the settings were chosen."""
@@ -142,10 +143,23 @@ def error(model: nn.Module, x: Tensor, y: Tensor) -> float:
     return 100.0 * float((logits_of(model, x).argmax(1) != y).float().mean())
 
 
-def kept_rows(name: str) -> dict[str, Any]:
-    """The rows of results/NAME.json, to which those measured now are added."""
+def record(name: str, row: str, settings: Mapping[str, Any], run: dict[str, Any]) -> dict[str, Any]:
+    """Adds a run to a row of results/NAME.json, beside those of other seeds with the same settings; the row.
+
+    A row: `settings`, `runs`, and of every figure the `mean` and the standard deviation of a run, `stdev`.
+    """
     path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text())["rows"] if path.exists() else {}
+    rows = json.loads(path.read_text())["rows"] if path.exists() else {}
+    settings = json.loads(json.dumps(settings))
+    old = rows.get(row, {})
+    runs = old["runs"] if old.get("settings") == settings else []
+    runs = sorted([r for r in runs if r["seed"] != run["seed"]] + [run], key=lambda r: r["seed"])
+    figures = [key for key in run if key != "seed"]
+    middle = {key: mean(r[key] for r in runs) for key in figures}
+    spread = {key: stdev(r[key] for r in runs) if len(runs) > 1 else 0.0 for key in figures}
+    rows[row] = {"settings": settings, "mean": middle, "stdev": spread, "runs": runs}
+    write(name, {"rows": rows})
+    return rows[row]
 
 
 def size(tensors: Iterable[Tensor]) -> int:

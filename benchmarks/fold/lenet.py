@@ -13,17 +13,17 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from statistics import mean
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common import chosen, data_folder, scratch, seeds, table, write
-from benchmarks.fold.images import Images, Recipe, error, fit, kept_rows, load, logits_of, size
+from benchmarks.common import chosen, data_folder, scratch, seeds, table
+from benchmarks.fold.images import Images, Recipe, error, fit, load, logits_of, record, size
 from benchmarks.fold.nets import LENET_5, lenet_5, lenet_300_100, trained_lenet_5, with_dropout
 
 NEEDS = ("HASHFOLD_DATA",)
+FIGURES = ("error_dense", "error_pruned", "error", "bytes_dense", "bytes_plain", "bytes", "kept")
 
 
 @dataclass(frozen=True)
@@ -141,24 +141,19 @@ def measured(images: Images, seed: int) -> dict[str, dict[str, Any]]:
 def main() -> None:
     validation = "FOLD_VALIDATION" in os.environ
     images = load(data_folder() / "mnist", validation=validation)
-    runs: list[dict[str, dict[str, Any]]] = []
+    file = "fold_lenet" + "_validation" * validation
+    rows: dict[str, Any] = {}
     for seed in seeds():
-        runs.append(measured(images, seed))
-        print(json.dumps(runs[-1]), flush=True)
-    rows: dict[str, Any] = {} if validation else kept_rows("fold_lenet")
-    for name in runs[0]:
-        middle = {key: mean(run[name][key] for run in runs) for key in runs[0][name] if key != "seed"}
-        rows[name] = {"plan": asdict(PLANS[name]), "runs": [run[name] for run in runs], "mean": middle}
-    if not validation:
-        write("fold_lenet", {"rows": rows})
-    keys = ("error_dense", "error_pruned", "error", "bytes_dense", "bytes_plain", "bytes", "kept")
-    header = ["net", "dense, % error", "pruned", "whole file", "dense bytes", "plain file", "file", "weights kept"]
+        for name, run in measured(images, seed).items():
+            print(name, json.dumps(run), flush=True)
+            rows[name] = record(file, name, asdict(PLANS[name]), run)
     lines = []
-    for name in runs[0]:
-        plan, middle = PLANS[name], rows[name]["mean"]
+    for name, row in rows.items():
+        plan, middle = PLANS[name], row["mean"]
         reach = f"<= {plan.target_bytes:,} bytes, {plan.target_error} %"
-        lines.append([name, *(middle[key] for key in keys), reach, plan.theirs])
-    table([*header, "figure to reach", "Deep Compression"], lines)
+        lines.append([name, len(row["runs"]), *(middle[key] for key in FIGURES), reach, plan.theirs])
+    header = ["net", "seeds", *(key.replace("_", " ") for key in FIGURES), "figure to reach", "Deep Compression"]
+    table(header, lines)
 
 
 if __name__ == "__main__":
