@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 PROGRAMS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
@@ -17,8 +18,8 @@ def run(program: str) -> dict[str, Any]:
     return names
 
 
-def test_both_uses_are_short() -> None:
-    assert len(PROGRAMS) == 2
+def test_the_uses_are_short() -> None:
+    assert len(PROGRAMS) == 3
     for program in PROGRAMS:
         assert len([line for line in program.splitlines() if line.strip()]) < 15
 
@@ -38,6 +39,16 @@ def test_the_layers() -> None:
     found, truth = names["found"], names["test"].y
     hits = np.mean([found[row][0] in truth[row] for row in range(len(truth))])
     assert hits > 0.3  # one epoch; guessing the most frequent label gives .17
+
+
+def test_the_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = run(PROGRAMS[2])
+    x = torch.randn(3, 784)
+    assert torch.equal(names["again"](x), names["small"](x))
+    assert 0 < names["written"] < 784 * 300 * 4 / 6  # of float32
+    whole, mixed = (sum(p.numel() for p in names[n].parameters()) for n in ("net", "mixed"))
+    assert mixed < whole / 10
 
 
 def test_the_commands_exist() -> None:
