@@ -184,7 +184,7 @@ def test_sampled_losses_are_unbiased_where_they_promise() -> None:
         (lambda layer: layer(torch.zeros(2, WIDTH), layer.all_active(None, 3)), "for 2 rows"),
         (lambda layer: layer(torch.zeros(2, WIDTH), LSHLinear(3, 4).all_active(None, 2)), "of 50 neurons"),
         (lambda _: LSHLinear(0, 4), "in_features"),
-        (lambda _: LSHLinear(4, 4, index="tree"), "tree"),
+        (lambda _: LSHLinear(4, 4, index="forest"), "forest"),
         (lambda _: SparseLinear(9, 2)(sparse_rows()), "9 columns"),
         (
             lambda layer: SampledSoftmaxLoss()(layer(torch.zeros(2, WIDTH)), layer.all_active(None, 2)),
