@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -20,7 +21,7 @@ Input: TypeAlias = Tensor | CsrBatch | ActiveValues
 RowsAndBias: TypeAlias = tuple[npt.NDArray[np.float32] | VirtualRows, npt.NDArray[np.float32] | None]
 
 
-class NeuronLookup(nn.Module):
+class NeuronLookup(nn.Module, ABC):
     """The index of a layer of `out_features` neurons; it follows the weights only by `rebuild` and `reinsert`."""
 
     in_features: int
@@ -98,9 +99,9 @@ class NeuronLookup(nn.Module):
         """Every neuron: the dense layer, to compare with."""
         return all_active(self.out_features, labels, num_rows)
 
+    @abstractmethod
     def _weights(self) -> RowsAndBias:
         """Weight rows and bias as the index sees them: those of the layer, not a copy."""
-        raise NotImplementedError
 
 
 def dense_rows(x: Input) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
@@ -28,7 +29,7 @@ class Steps:
     sizes: list[int]
 
 
-class FoldedRecurrent(nn.Module):
+class FoldedRecurrent(nn.Module, ABC):
     """What the three share: layers, directions, and the walk over the steps. Weight names are torch's.
 
     The input's part of all steps is one product; a step multiplies the hidden state by the recurrent weight, which
@@ -141,9 +142,9 @@ class FoldedRecurrent(nn.Module):
         y = torch.cat(outputs[::-1] if backwards else outputs)
         return y, tuple(torch.cat(pieces) for pieces in zip(*ends, strict=True))
 
+    @abstractmethod
     def _cell(self, from_x: Tensor, from_h: Tensor, states: States) -> States:
         """The next states: from_x and from_h are (rows, gates * hidden_size), biases added."""
-        raise NotImplementedError
 
     def _offset(self, y: Tensor, name: str) -> Tensor:
         return y + getattr(self, name) if self.bias else y
