@@ -101,6 +101,10 @@ def test_a_budget_is_kept_in_memory(model, megabytes) -> None:
     assert 0.5 * most < taken <= most
 
 
+def test_what_fits_a_budget_stays(model) -> None:
+    assert fold_within(model, 100_000_000) == Fold(bits=3)
+
+
 def test_scores_are_brought_back_to_what_they_were() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(500, 2)).astype(np.float32)

@@ -74,7 +74,7 @@ def fold_within(model: HashfoldModel, most_bytes: int) -> Fold:
     """How to fold a model so that its look-ups take at most so many bytes in memory.
 
     The deep path gets 3 bits a weight if that is a third of the bytes or less, else 2. Near and wide share the
-    rest, near's half as entries of its rows; what either does not need goes to the other.
+    rest, near's half as entries of its rows; what either does not need goes to the other, and what fits stays.
 
     Raises InputError: fewer bytes than the smallest fold takes.
     """
@@ -95,8 +95,8 @@ def fold_within(model: HashfoldModel, most_bytes: int) -> Fold:
     whole_near = 0 if lookups.near is None else ENTRY_BYTES * lookups.near.index.rows().nnz
     near = min(whole_near, max(least_near, int(rest * SHARE_OF_NEAR), rest - whole_wide))
     near = min(near, rest - least_wide)
-    buckets = None if lookups.wide is None else min(whole_wide, rest - near)
-    terms = None if lookups.near is None else max(1, near // (ENTRY_BYTES * len(lookups.near)))
+    buckets = rest - near if rest - near < whole_wide else None
+    terms = max(1, near // (ENTRY_BYTES * len(lookups.near))) if lookups.near and near < whole_near else None
     return Fold(bits, buckets, terms)
 
 
