@@ -160,6 +160,13 @@ def test_what_is_asked_for_is_trained() -> None:
     assert choose_parts(SPARSE, overrides={"seed": 1, "threads": 2, "buckets": 9})[0] == ("wide", "near")
 
 
+def test_labels_of_one_or_two_rows_lose_alike() -> None:
+    assert choose(SPARSE, parts=("wide", "near")).beside.alike
+    assert not choose(SPARSE, {"alike": False}, parts=("wide", "near")).beside.alike
+    assert not choose(SPARSE).beside.alike  # the network would lose its rows
+    assert not choose(TYPICAL, parts=("wide", "near")).beside.alike
+
+
 def test_values_below_zero_have_no_neighbours() -> None:
     below = replace(SPARSE, values_below_zero=True)
     assert choose_parts(below)[0] == ("deep", "wide")

@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hashfold.data import TfIdf, drop_unusable, label_counts, synthetic
+from hashfold.data import Dataset, TfIdf, drop_unusable, label_counts, synthetic
 from hashfold.errors import InputError
 from hashfold.metrics import evaluate
 from hashfold.model import LookupNetwork, Lookups, NetworkConfig
 from hashfold.model.near import LEADING
-from hashfold.sparse import Ragged
+from hashfold.sparse import CsrBatch, Ragged, RaggedIds
 from hashfold.train import lookups as module
-from hashfold.train.lookups import LookupConfig, fit_lookups, split
+from hashfold.train.lookups import LookupConfig, fit_lookups, split, split_alike
 
 
 @pytest.fixture(scope="module")
@@ -156,3 +156,58 @@ def test_a_row_held_out_does_not_give_a_rare_label_away(examples) -> None:
     assert rare.any()
     assert np.unique(features[rare, 0]).size == 1
     assert (features[~rare, 0] == np.log1p(counts[pairs.ids[~rare]]).astype(np.float32)).all()
+
+
+def test_split_alike_takes_one_row_from_each_label_with_others() -> None:
+    labels = np.array([0, 1, 1, 2, 2, 2, 3, 4, 4, 4, 4], np.int32)
+    y = RaggedIds(np.arange(len(labels) + 1, dtype=np.int64), labels, 6)
+    kept, held = split_alike(y, seed=1)
+    assert (np.sort(np.concatenate([kept, held])) == np.arange(len(labels))).all()
+    assert sorted(labels[held]) == [1, 2, 4]
+    assert any((split_alike(y, seed)[1] != held).any() for seed in range(2, 9))
+
+
+def test_split_alike_takes_no_more_than_one_row_from_a_label_where_rows_have_several() -> None:
+    rng = np.random.default_rng(0)
+    y = RaggedIds.from_lists([rng.choice(40, rng.integers(0, 4), replace=False) for _ in range(60)], 40)
+    kept, held = split_alike(y, seed=0)
+    lost = label_counts(y) - label_counts(y.take(kept))
+    assert lost.max() == 1
+    assert len(held) >= 5
+    assert (label_counts(y.take(kept))[lost > 0] > 0).all()
+    assert all(len(y[row]) for row in held)
+
+
+def rare_labels(labels: int = 3_000, features: int = 4_000) -> tuple[Dataset, Dataset]:
+    """A third of the labels has two training rows and a test row, the others one training row: words of their own
+    among many common ones.
+    """
+    rng = np.random.default_rng(0)
+    words = rng.integers(200, features, (labels, 6))
+
+    def rows(ids: np.ndarray) -> Dataset:
+        own = np.take_along_axis(words[ids], rng.random((len(ids), 6)).argsort(1)[:, :2], 1)
+        texts = [np.unique(row) for row in np.concatenate([own, rng.integers(0, 200, (len(ids), 12))], 1)]
+        indptr = np.concatenate([[0], np.cumsum([len(t) for t in texts])])
+        x = CsrBatch(indptr, np.concatenate(texts).astype(np.int32), np.ones(indptr[-1], np.float32), features)
+        return Dataset(x, RaggedIds(np.arange(len(ids) + 1), ids.astype(np.int32), labels))
+
+    twice = np.arange(labels // 3)
+    train = rows(rng.permutation(np.concatenate([np.arange(labels), twice])))
+    weighting = TfIdf.fit(train.x)
+    return tuple(replace(part, x=weighting.transform(part.x)) for part in (train, rows(twice)))
+
+
+def test_labels_of_one_or_two_rows_want_all_to_lose_alike() -> None:
+    train, test = rare_labels()
+    settings = {"parts": ("wide", "near"), "held_out": 300, "buckets": 2**20}
+    counts = label_counts(train.y)
+    alike, random = (fit_lookups(None, train, counts, LookupConfig(alike=a, **settings)) for a in (True, False))
+    assert len(alike.near) == len(train)
+    assert (alike.counts == counts).all()
+    assert p_at_1(alike, test) > p_at_1(random, test) + 0.02
+
+
+def test_alike_is_refused_where_rows_train_a_network() -> None:
+    with pytest.raises(InputError, match="alike must be false where rows train a network"):
+        LookupConfig(alike=True)

@@ -65,9 +65,8 @@ def choose_parts(
     if "near" in chosen and found.values_below_zero:
         chosen.remove("near")
         reasons.append("near left out: neighbours need values of at least 0")
-    rows = found.labels_per_row * found.rows / max(1, found.labels_seen)
-    few = rows < FEW_ROWS_A_LABEL and found.label_count_quantiles["99"] < SOME_ROWS
-    if parts is None and {"deep", "near"} <= set(chosen) and found.labels > DENSE_LABELS and few:
+    if parts is None and {"deep", "near"} <= set(chosen) and few_rows_a_label(found):
+        rows = rows_a_label(found)
         asked = [name for name, value in (overrides or {}).items() if value is not None and name in OF_NETWORKS]
         if asked:
             reasons.append(f"deep kept, with {rows:.2f} rows a label: {asked[0]} is a setting of its network")
@@ -81,6 +80,17 @@ def choose_parts(
         )
         checks.fail("train", "deep or near must be left to propose labels", came, remedy)
     return tuple(chosen), reasons
+
+
+def few_rows_a_label(found: Statistics) -> bool:
+    """Many labels, with one or two rows each, hardly any with more."""
+    few = rows_a_label(found) < FEW_ROWS_A_LABEL and found.label_count_quantiles["99"] < SOME_ROWS
+    return found.labels > DENSE_LABELS and few
+
+
+def rows_a_label(found: Statistics) -> float:
+    """Of the labels that occur, in the mean."""
+    return found.labels_per_row * found.rows / max(1, found.labels_seen)
 
 
 def choose(
@@ -122,6 +132,8 @@ def choose(
     if combine:
         width = network.get("hidden", hidden_width(found, found.labels <= DENSE_LABELS, effort, combine))
         _settle_lookups(found, width, beside, settle)
+        if not deep and few_rows_a_label(found):
+            settle(beside, "alike", True, f"{rows_a_label(found):.2f} rows a label: all lose one to the fit")
     else:
         beside["held_out"] = 0
     beside["parts"] = tuple(part for part in PARTS if part in parts)

@@ -22,7 +22,7 @@ from hashfold.model import (
     fit_mixer,
     key_of,
 )
-from hashfold.sparse import Int32, Int64, Ragged
+from hashfold.sparse import Int32, Int64, Ragged, RaggedIds
 
 FEWEST_ROWS = 20  # held-out rows with a true label among their candidates; fewer cannot fit the weights
 _BLOCK_ROWS = 8_192
@@ -33,6 +33,7 @@ class LookupConfig:
     """Settings of the look-ups beside the network.
 
     parts: which of deep, wide and near the model has. held_out: rows that only fit the weights of the scores.
+    alike: all labels lose a row while those are fitted, see `split_alike`; for models without a network.
     shortlist: labels of a row's neighbours that the cross weights learn to tell from its own. buckets: cross
     weights in all, a byte each. wide_epochs, wide_lr: of their training (Adagrad, linear decay). threads: as of
     `TrainConfig`.
@@ -40,6 +41,7 @@ class LookupConfig:
 
     parts: tuple[str, ...] = PARTS
     held_out: int = 1_000
+    alike: bool = False
     shortlist: int = 60
     buckets: int = 2**24
     wide_epochs: int = 3
@@ -53,6 +55,9 @@ class LookupConfig:
             checks.one_of(op, "part", part, PARTS)
         if not {"deep", "near"} & set(self.parts):
             checks.fail(op, "parts must hold deep or near, which propose labels", key_of(self.parts) or "none")
+        if self.alike and "deep" in self.parts:
+            remedy = "hold out rows at random, or train without deep"
+            checks.fail(op, "alike must be false where rows train a network", "alike with deep", remedy)
         if self.threads is not None:
             checks.integer(op, "threads", self.threads, low=1)
         for name in ("shortlist", "wide_epochs"):
@@ -76,6 +81,26 @@ def split(rows: int, held_out: int, seed: int) -> tuple[Int64, Int64]:
     return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
+def split_alike(y: RaggedIds, seed: int) -> tuple[Int64, Int64]:
+    """Row ids, ascending: those left, and those withheld: one of each label that has others left.
+
+    Held out at random, a row takes one from its own labels, the right ones, and none from the wrong ones they
+    compete with. That is little to a label with many rows, and half of what a label with two rows has. A row is
+    withheld if in a random order it is the first of each of its labels, and none of them has it alone: where rows
+    have one label, all labels with two rows or more lose one.
+    """
+    order = np.random.default_rng((seed, 11)).permutation(len(y))
+    shuffled = y.take(order)
+    first = np.zeros(len(shuffled.ids), bool)
+    first[np.unique(shuffled.ids, return_index=True)[1]] = True
+    gives = first & (label_counts(y)[shuffled.ids] > 1)
+    row = np.repeat(order, shuffled.counts)
+    withheld = np.zeros(len(y), bool)
+    withheld[row[gives]] = True
+    withheld[row[~gives]] = False
+    return np.flatnonzero(~withheld), np.flatnonzero(withheld)
+
+
 def fit_lookups(
     network: LookupNetwork | None,
     train: Dataset,
@@ -89,13 +114,13 @@ def fit_lookups(
     config.held_out, config.seed)`. The weights of the scores are fitted with neighbours, cross weights and counts
     of labels that have not seen the held-out rows (a label counted once more than the others know it would be
     known for the right one); then these join the neighbours, and the cross weights are trained once more, on all
-    rows. No row counts as its own neighbour.
+    rows. No row counts as its own neighbour. With `alike`, more rows than fit the weights are held out.
 
     Where the held-out rows are too few, the deep path is left alone, or the neighbours where there is none.
     """
-    kept, held = split(len(train), config.held_out, config.seed)
     if config.parts == ("deep",):
         return Lookups(network, counts)
+    kept, held, fitting = _parted(train, config)
     if not len(held):
         say(f"{'near' if network is None else 'deep'} alone: no rows are held out to combine it with others")
         return _alone(network, train, counts, config)
@@ -103,7 +128,7 @@ def fit_lookups(
     lookups = Lookups(network, label_counts(rows.y), near=_neighbours(rows, config))
     pairs = shortlists(lookups, rows, np.arange(len(rows), dtype=np.int32), config)
     lookups.wide = fit_wide(rows, pairs, config)
-    _fit_mixers(lookups, train.take(held), config, say)
+    _fit_mixers(lookups, train.take(fitting), config, say)
     if not lookups.mixers:
         return _alone(network, train, counts, config)
     lookups.near, lookups.counts = _neighbours(train, config), counts
@@ -112,6 +137,16 @@ def fit_lookups(
         everything = train.take(np.concatenate([kept, held]))
         lookups.wide = fit_wide(everything, _concatenated([pairs, others]), config)
     return lookups
+
+
+def _parted(train: Dataset, config: LookupConfig) -> tuple[Int64, Int64, Int64]:
+    """Row ids: those left, those held out, and those of the latter that fit the weights of the scores."""
+    if not (config.alike and config.held_out):
+        kept, held = split(len(train), config.held_out, config.seed)
+        return kept, held, held
+    kept, held = split_alike(train.y, config.seed)
+    some = np.random.default_rng((config.seed, 12)).permutation(len(held))[: config.held_out]
+    return kept, held, held[np.sort(some)]
 
 
 def _alone(network: LookupNetwork | None, train: Dataset, counts: Int64, config: LookupConfig) -> Lookups:
