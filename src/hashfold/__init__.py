@@ -40,6 +40,7 @@ _HOME_OF = {
     "FoldedLSTM": "hashfold.nn",
     "FoldedLinear": "hashfold.nn",
     "FoldedRNN": "hashfold.nn",
+    "FoldedSparseLinear": "hashfold.nn",
     "FoldedWeight": "hashfold.nn",
     "HashConfig": "hashfold.compress",
     "HashedConv1d": "hashfold.nn",

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import threading
 
 import pytest
 import torch
@@ -117,7 +118,14 @@ def test_layers_that_look_up_their_neurons(tmp_path):
     model = factory()
     save(model, tmp_path / "m", entropy=True)
     assert_same(model, load(tmp_path / "m", factory))
-    with pytest.raises(InputError, match=r"must be one that can be copied.*give a callable"):  # its index cannot
+    assert_same(model, load(tmp_path / "m", model))
+
+
+def test_an_architecture_that_cannot_be_copied(tmp_path):
+    model = folded_net()
+    save(model, tmp_path / "m")
+    model.lock = threading.Lock()
+    with pytest.raises(InputError, match=r"must be one that can be copied.*give a callable"):
         load(tmp_path / "m", model)
 
 

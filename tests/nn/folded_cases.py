@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hashfold.nn import ActiveValues, LSHLinear, SparseLinear
 from hashfold.nn.folded import CodebookWeight, FoldedWeight, HashedWeight, StackedWeight
+from hashfold.sparse import ActiveSet, CsrBatch, RaggedIds
 
 Weigh = Callable[[Tensor, int], FoldedWeight]
 
@@ -97,13 +100,15 @@ def flat(result: Any) -> tuple[Tensor, ...]:
         return (result,)
     if isinstance(result, nn.utils.rnn.PackedSequence):
         return (result.data,)
+    if isinstance(result, ActiveValues):
+        return (result.values,)
     return tuple(tensor for part in result for tensor in flat(part))
 
 
 def _of(value: Any, dtype: torch.dtype) -> Any:
     if isinstance(value, tuple) and not isinstance(value, nn.utils.rnn.PackedSequence):
         return tuple(_of(part, dtype) for part in value)
-    if isinstance(value, Tensor) and not value.is_floating_point():
+    if isinstance(value, (CsrBatch, ActiveSet)) or (isinstance(value, Tensor) and not value.is_floating_point()):
         return value
     return value.to(dtype) if value is not None else None
 
@@ -116,6 +121,23 @@ def packed(width: int) -> nn.utils.rnn.PackedSequence:
     """Four sequences, not in the order of their lengths."""
     sequences = [torch.randn(length, width) for length in (2, 5, 1, 4)]
     return nn.utils.rnn.pack_sequence(sequences, enforce_sorted=False)
+
+
+def sparse(rows: int, width: int) -> CsrBatch:
+    """Rows with features in common; the last has none."""
+    dense = torch.randn(rows, width) * (torch.rand(rows, width) < 0.4)
+    dense[-1] = 0.0
+    indptr = np.append(0, np.cumsum((dense != 0).sum(1).numpy()))
+    return CsrBatch(indptr, dense.nonzero()[:, 1].int().numpy(), dense[dense != 0].numpy(), width)
+
+
+def active(neurons: int, *, shared: bool) -> ActiveSet:
+    """What four rows ask for, among it what is true of them."""
+    labels = RaggedIds.from_lists([[1], [4, 0], [], [2]], neurons)
+    layer, x = LSHLinear(3, neurons, index="exact"), torch.randn(4, 3)
+    if shared:
+        return layer.lookup_shared(x, labels, hard_negatives=1, uniform=2, seed=1)
+    return layer.lookup(x, 3, labels)
 
 
 def normal(*shape: int) -> Callable[[], tuple[Tensor]]:
@@ -163,5 +185,15 @@ CASES: dict[str, Case] = {
         (),
     ),
     "gru": Case(lambda: nn.GRU(5, 4, 2), lambda: (torch.randn(3, 2, 5), torch.randn(2, 2, 4)), (0, 1)),
+    "sparse linear": Case(lambda: SparseLinear(11, 6), lambda: (sparse(4, 11),), ()),
+    "sparse linear, no bias": Case(lambda: SparseLinear(11, 6, bias=False), lambda: (sparse(2, 11),), ()),
+    "lsh linear, all": Case(lambda: LSHLinear(10, 7), normal(4, 10)),
+    "lsh linear, shared": Case(
+        lambda: LSHLinear(10, 7, index="clustered"), lambda: (torch.randn(4, 10), active(7, shared=True))
+    ),
+    "lsh linear, by row": Case(
+        lambda: LSHLinear(10, 7, bias=False, index="exact"),
+        lambda: (torch.randn(4, 10), active(7, shared=False)),
+    ),
     "gru, packed": Case(lambda: nn.GRU(5, 4, bidirectional=True), lambda: (packed(5),), ()),
 }

@@ -18,8 +18,9 @@ from hashfold.compress.importance import Data, Loss, importances
 from hashfold.compress.plan import Configs, Target, make_plan, naming
 from hashfold.compress.prune import smallest
 from hashfold.compress.registry import Job, Result, scheme_of
-from hashfold.compress.transform import PreparedLayer, Transform
+from hashfold.compress.transform import Transform, prepared
 from hashfold.nn.folded import FoldedWeight, fold_layer
+from hashfold.nn.neuron_lookup import NeuronLookup
 
 
 def compress(
@@ -33,8 +34,9 @@ def compress(
     """A new model whose weights are folded as `config` says, or within a budget; `model` stays as it is.
 
     Args:
-        model: any module. Layers of the types in `hashfold.nn.folded.FOLDED_LAYERS` (exactly: subclasses may do
-            something else) can be folded: their weight matrices, not their biases.
+        model: any module. Layers of the types in `hashfold.nn.folded.FOLDED_LAYERS`, torch's, `LSHLinear` and
+            `SparseLinear` (exactly: subclasses may do something else) can be folded: their weight matrices, not
+            their biases. The index of an `LSHLinear` keeps its settings and is built anew when it is asked.
         config: a `HashConfig`, `CodebookConfig` or `PruneConfig` for all these layers; or a mapping to configs, or
             to None for layers that stay dense: of names (regular expressions that match a layer's whole name, as
             in `named_modules()`), which go before module types, which go before "default". Of several names or
@@ -49,8 +51,9 @@ def compress(
 
     Parameters that several layers share are folded once and stay shared. Buckets and codebooks are parameters, to
     be trained on if that is wanted; the state_dict holds ordinary tensors. Raises InputError, which names the
-    layer: a type that cannot be folded, weights that are not finite, fewer weights than the ratio needs, a weight
-    shared with something that is not folded alike. Cost: clustering, a fraction of a second a million weights.
+    layer: a type that cannot be folded, an index that copies its rows, a layer fused with an optimizer, weights
+    that are not finite, fewer weights than the ratio needs, a weight shared with something that is not folded
+    alike. Cost: clustering, a fraction of a second a million weights.
     """
     if budget is not None:
         from hashfold.compress.budget import allocate
@@ -136,12 +139,18 @@ def _folded(layer: nn.Module, results: Mapping[int, Result | Transform], copies:
     own = {name: results.get(id(p)) for name, p in layer.named_parameters(recurse=False)}
     transforms = {name: result for name, result in own.items() if isinstance(result, Transform)}
     if transforms:
-        return PreparedLayer(copy.deepcopy(layer, copies), transforms)
+        return prepared(copy.deepcopy(layer, copies), transforms)
     folded = {name: result for name, result in own.items() if isinstance(result, FoldedWeight)}
     if not folded:
-        return copy.deepcopy(layer, copies)
+        return _with_new_weights(copy.deepcopy(layer, copies))
     made = fold_layer(layer, lambda name, _: folded[name])
     for name, parameter in layer.named_parameters(recurse=False):
         if name not in folded:
             made.register_parameter(name, copy.deepcopy(parameter, copies))
     return made
+
+
+def _with_new_weights(layer: nn.Module) -> nn.Module:
+    if isinstance(layer, NeuronLookup):
+        layer.forget_tables()
+    return layer

@@ -13,6 +13,10 @@ from torch.nn.utils.rnn import PackedSequence
 from hashfold import checks
 from hashfold.compress.config import CodebookConfig
 from hashfold.compress.plan import Target
+from hashfold.functional import csr_tensors
+from hashfold.nn import ActiveValues, LSHLinear, SparseLinear
+from hashfold.nn.neuron_lookup import dense_rows
+from hashfold.sparse import CsrBatch
 
 Data: TypeAlias = Iterable[Any]
 Loss: TypeAlias = Callable[[nn.Module, Any], Tensor]
@@ -96,7 +100,7 @@ def mean_squares(layer: nn.Module, leaf: str, x: Any) -> Tensor:
     """What each column (or row) of a weight is multiplied by, squared, in the mean: broadcasts to (out, in).
 
     Of a convolution the mean over each input channel; of an embedding how often each row is used; of a recurrent
-    layer its inputs, and its outputs for the recurrent weights (first states zero).
+    layer its inputs, and its outputs for the recurrent weights (first states zero); of sparse rows each feature.
     """
     if isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
         counts = torch.bincount(x.flatten(), minlength=layer.num_embeddings)
@@ -108,7 +112,18 @@ def mean_squares(layer: nn.Module, leaf: str, x: Any) -> Tensor:
         return by_group.repeat_interleave(layer.out_channels // layer.groups, 0)
     if isinstance(layer, nn.RNNBase):
         return _recurrent(layer, leaf, x)
+    if isinstance(layer, SparseLinear):
+        return _column_squares(x)[:, None] / max(1, len(x) if isinstance(x, CsrBatch) else x.num_rows)
+    if isinstance(layer, LSHLinear):
+        x = dense_rows(x)
     return x.square().flatten(0, -2).mean(0)[None] if x.dim() > 1 else x.square()[None]
+
+
+def _column_squares(x: CsrBatch | ActiveValues) -> Tensor:
+    """Of the values of each column, summed."""
+    columns, values = csr_tensors(x)[1:] if isinstance(x, CsrBatch) else (x.ids, x.values)
+    width = x.num_cols if isinstance(x, CsrBatch) else x.num_items
+    return torch.zeros(width).index_add(0, columns, values.square())
 
 
 def _recurrent(layer: nn.RNNBase, leaf: str, x: Tensor | PackedSequence) -> Tensor:

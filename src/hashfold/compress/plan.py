@@ -16,6 +16,7 @@ from hashfold.compress.registry import scheme_of
 from hashfold.compress.transform import PreparedLayer
 from hashfold.errors import InputError
 from hashfold.nn.folded import FOLDED_LAYERS, weight_matrices
+from hashfold.nn.row_layer import RowLayer
 
 Configs: TypeAlias = Config | Mapping[str | type[nn.Module], Config | None]
 
@@ -43,6 +44,9 @@ def make_plan(op: str, model: nn.Module, configs: Configs) -> list[Target]:
     for name, part in model.named_modules():
         if isinstance(part, PreparedLayer):
             checks.fail(op, "model must not be a prepared one", f"{name or 'model'} prepared", "convert it first")
+        if isinstance(part, RowLayer) and part.fused:  # the optimizer's copy would keep the dense weights
+            expected = f"layer {name or 'model'} must not be fused with an optimizer"
+            checks.fail(op, expected, "one that is", "call its unfuse()")
     chosen = _chosen(op, model, _checked(op, configs))
     targets: dict[int, Target] = {}
     for name, (layer, config) in chosen.items():

@@ -10,7 +10,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from hashfold.compress.config import PruneConfig
+from hashfold.nn import LSHLinear
 from hashfold.nn.folded import FoldedWeight
+from hashfold.nn.lsh_linear import loss_step
+from hashfold.nn.neuron_lookup import NeuronLookup, RowsAndBias
+from hashfold.sparse import ActiveSet
 
 
 class Transform(nn.Module, ABC):
@@ -74,9 +78,37 @@ class PreparedLayer(nn.Module):
         named = ((name, part) for name, part in self.transforms.items() if isinstance(part, Transform))
         return [(name, self.layer.get_parameter(name), transform) for name, transform in named]
 
+    def weights(self) -> dict[str, Tensor]:
+        """As the layer sees them."""
+        return {name: transform(p.flatten(1)).view(p.shape) for name, p, transform in self.parts()}
+
     def forward(self, *arguments: Any, **named: Any) -> Any:
-        weights = {name: transform(p.flatten(1)).view(p.shape) for name, p, transform in self.parts()}
+        weights = self.weights()
         if isinstance(self.layer, nn.Embedding) and self.layer.padding_idx is not None:
             at = torch.tensor([self.layer.padding_idx])  # no gradient, and its own values, as after `convert`
             weights["weight"] = weights["weight"].index_copy(0, at, self.layer.weight.detach()[at])
         return functional_call(self.layer, weights, arguments, named)
+
+
+class PreparedLookup(NeuronLookup, PreparedLayer):
+    """An `LSHLinear` that is prepared: its look-ups find by the transformed weights, as of the last `rebuild`."""
+
+    def __init__(self, layer: LSHLinear, transforms: dict[str, Transform]) -> None:
+        PreparedLayer.__init__(self, layer, transforms)
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        self._set_index(layer.index.fresh(), None)
+
+    def loss_step(self, x: Tensor, active: ActiveSet, loss: str) -> tuple[float, Tensor]:
+        """As of `FoldedLSHLinear`."""
+        return loss_step(self, x, active, loss)
+
+    @torch.no_grad()
+    def _weights(self) -> RowsAndBias:
+        bias = dict(self.layer.named_parameters(recurse=False)).get("bias")
+        return self.weights()["weight"].numpy(), None if bias is None else bias.detach().numpy()
+
+
+def prepared(layer: nn.Module, transforms: dict[str, Transform]) -> PreparedLayer:
+    """`layer` with transforms of its weights, itself no longer to be used."""
+    kind = PreparedLookup if isinstance(layer, LSHLinear) else PreparedLayer
+    return kind(layer, transforms)  # type: ignore[arg-type]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -184,6 +185,17 @@ class NeuronIndex(ABC):
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """JSON-able; `make_index(**config)` makes an equal index, to be built from the vectors."""
+
+    def fresh(self) -> Self:
+        """An equal index, to be built."""
+        return type(self)(**{name: value for name, value in self.config().items() if name != "name"})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """An index in the same state, over a copy of the vectors (of a layer: over its copy's weights)."""
+        made = memo[id(self)] = self.fresh()
+        if self._vectors is not None:
+            made.load_state(self.state(), copy.deepcopy(self._vectors, memo), copy.deepcopy(self._bias, memo))
+        return made
 
     @abstractmethod
     def _build(self, vectors: Vectors, bias: Float32 | None) -> None: ...

@@ -36,7 +36,7 @@ from hashfold.nn.folded import (
 from hashfold.nn.hashed_linear import HashedLinear
 from hashfold.nn.losses import SampledSigmoidLoss, SampledSoftmaxLoss
 from hashfold.nn.lsh_linear import FoldedLSHLinear, HashedLSHLinear, LSHLinear
-from hashfold.nn.sparse_linear import SparseLinear
+from hashfold.nn.sparse_linear import FoldedSparseLinear, SparseLinear
 
 __all__ = [
     "ActiveValues",
@@ -60,6 +60,7 @@ __all__ = [
     "FoldedLSTM",
     "FoldedLinear",
     "FoldedRNN",
+    "FoldedSparseLinear",
     "FoldedWeight",
     "HashedConv1d",
     "HashedConv2d",

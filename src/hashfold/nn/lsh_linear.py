@@ -17,6 +17,7 @@ from hashfold.functional import RowUpdater
 from hashfold.index import NeuronIndex, VirtualRows
 from hashfold.kernels.active_step import PRECISIONS
 from hashfold.nn.active import ActiveValues
+from hashfold.nn.folded.convert import register_folded
 from hashfold.nn.folded.hashed import HashOptions, hashed_weight
 from hashfold.nn.folded.weight import FoldedWeight, check_shape
 from hashfold.nn.losses import SampledSigmoidLoss, SampledSoftmaxLoss
@@ -146,15 +147,7 @@ class FoldedLSHLinear(NeuronLookup):
 
     def loss_step(self, x: Tensor, active: ActiveSet, loss: str) -> tuple[float, Tensor]:
         """As of `LSHLinear`, but gradients are added to `.grad` of the stored values and the bias."""
-        checks.one_of("FoldedLSHLinear.loss_step", "loss", loss, LOSSES)
-        if not active.shared:
-            checks.fail("FoldedLSHLinear.loss_step", "active must be shared by the batch", "a set per row")
-        x = x.detach().requires_grad_()
-        logits = self(x, active)
-        value, grad = LOSSES[loss]().with_gradient(logits.detach(), active)
-        torch.autograd.backward(logits, grad)
-        assert x.grad is not None
-        return float(value), x.grad
+        return loss_step(self, x, active, loss)
 
     def fuse_with(self, optimizer: RowUpdater) -> None:
         op = "FoldedLSHLinear"
@@ -174,6 +167,9 @@ class FoldedLSHLinear(NeuronLookup):
 
     def _weights(self) -> RowsAndBias:
         return RowsOf(self.weight), None if self.bias is None else self.bias.detach().numpy()
+
+
+register_folded(LSHLinear, FoldedLSHLinear)
 
 
 class HashedLSHLinear(FoldedLSHLinear):
@@ -198,6 +194,20 @@ class HashedLSHLinear(FoldedLSHLinear):
         checks.integer(op, "out_features", out_features, low=1)
         weight = hashed_weight(op, out_features, in_features, hashing, 1.0 / math.sqrt(in_features))
         super().__init__(in_features, out_features, bias, weight=weight, index=index, index_options=index_options)
+
+
+def loss_step(layer: nn.Module, x: Tensor, active: ActiveSet, loss: str) -> tuple[float, Tensor]:
+    """`LSHLinear.loss_step` by way of `forward`: gradients are added to `.grad` of the parameters."""
+    op = f"{type(layer).__name__}.loss_step"
+    checks.one_of(op, "loss", loss, LOSSES)
+    if not active.shared:
+        checks.fail(op, "active must be shared by the batch", "a set per row")
+    x = x.detach().requires_grad_()
+    logits = layer(x, active)
+    value, grad = LOSSES[loss]().with_gradient(logits.detach(), active)
+    torch.autograd.backward(logits, grad)
+    assert x.grad is not None
+    return float(value), x.grad
 
 
 class RowsOf(VirtualRows):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -42,10 +43,24 @@ class NeuronLookup(nn.Module, ABC):
         self._built = False
         self.register_load_state_dict_post_hook(_forget_tables)  # type: ignore[no-untyped-call]
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The copy's index is in the state of this one, and over the copy's own weights."""
+        made = memo[id(self)] = type(self).__new__(type(self))
+        memo[id(self.index)] = self.index.fresh()
+        made.__setstate__(copy.deepcopy(self.__dict__, memo))  # type: ignore[no-untyped-call]
+        made._built = False
+        if not any(stored.is_meta for stored in (*made.parameters(), *made.buffers())):
+            made.load_index_state(self.index_state())
+        return made
+
     def rebuild(self) -> None:
         """Builds the index from the weights as they are now."""
         self.index.build(*self._weights())
         self._built = True
+
+    def forget_tables(self) -> None:
+        """The weights are others now: the next lookup builds the index."""
+        self._built = False
 
     def index_state(self) -> dict[str, npt.NDArray[Any]] | None:
         """The index, which was built when the weights were others; None if the next lookup builds it."""
@@ -116,9 +131,8 @@ def rows_of(x: Input) -> Tensor | functional.Csr:
 
 
 def _forget_tables(layer: nn.Module, _: object) -> None:
-    """New weights: the tables are rebuilt at the next lookup."""
     assert isinstance(layer, NeuronLookup)
-    layer._built = False
+    layer.forget_tables()
 
 
 def _queries(x: Input) -> Float32 | CsrBatch:

@@ -57,6 +57,14 @@ class RowLayer(nn.Module):
             checks.fail(type(self).__name__, expected, "another optimizer", "pass them to it")
         self._fused = optimizer
 
+    @property
+    def fused(self) -> bool:
+        return self._fused is not None
+
+    def unfuse(self) -> None:
+        """The rows move in `optimizer.step` again, if at all."""
+        self._fused = None
+
     def extra_repr(self) -> str:
         bias = self.bias is not None
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={bias}"

@@ -1,12 +1,14 @@
-"""The input layer for sparse rows."""
+"""The input layer for sparse rows, over a table of rows or a fold."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hashfold import checks, functional
 from hashfold.nn.active import ActiveValues
+from hashfold.nn.folded.convert import register_folded
+from hashfold.nn.folded.weight import FoldedWeight, check_shape
 from hashfold.nn.row_layer import RowLayer
 from hashfold.sparse import CsrBatch
 
@@ -35,9 +37,51 @@ class SparseLinear(RowLayer):
         )
 
     def forward(self, x: CsrBatch | ActiveValues) -> Tensor:
-        width = x.num_cols if isinstance(x, CsrBatch) else x.num_items
-        if width != self.in_features:
-            checks.fail("SparseLinear", f"x must have {self.in_features} columns", width)
-        indptr, indices, values = functional.csr_tensors(x) if isinstance(x, CsrBatch) else x.csr()
+        indptr, indices, values = _csr("SparseLinear", x, self.in_features)
         y = functional.sparse_linear(indptr, indices, values, self.weight, self._fused)
         return y if self.bias is None else y + self.bias
+
+
+class FoldedSparseLinear(nn.Module):
+    """`SparseLinear` over a `FoldedWeight`: the rows of a batch's features are built, never all.
+
+    Args:
+        in_features, out_features, bias: as of `SparseLinear`.
+        weight: (in_features, out_features), feature-major: perhaps that of another layer.
+
+    x as of `SparseLinear`. Gradients for the weight's stored values, of their size, for bias, and for x where it
+    is an `ActiveValues`. Cost: as of `SparseLinear`, and once a batch each of its features' rows is built.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        weight: FoldedWeight,
+    ) -> None:
+        super().__init__()
+        self.weight = check_shape(type(self).__name__, weight, in_features, out_features)
+        self.in_features, self.out_features = in_features, out_features
+        self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
+
+    def forward(self, x: CsrBatch | ActiveValues) -> Tensor:
+        indptr, indices, values = _csr(type(self).__name__, x, self.in_features)
+        features, places = torch.unique(indices, return_inverse=True)
+        y = functional.sparse_linear(indptr, places.int(), values, self.weight.rows(features))
+        return y if self.bias is None else y + self.bias
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+register_folded(SparseLinear, FoldedSparseLinear)
+
+
+def _csr(op: str, x: CsrBatch | ActiveValues, in_features: int) -> functional.Csr:
+    """indptr, indices, values of rows of this width."""
+    width = x.num_cols if isinstance(x, CsrBatch) else x.num_items
+    if width != in_features:
+        checks.fail(op, f"x must have {in_features} columns", width)
+    return functional.csr_tensors(x) if isinstance(x, CsrBatch) else x.csr()

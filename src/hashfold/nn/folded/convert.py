@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -29,13 +30,24 @@ FOLDED_LAYERS: dict[type[nn.Module], type[nn.Module]] = {
     nn.LSTM: FoldedLSTM,
     nn.GRU: FoldedGRU,
 }
-"""The layer over folded weights that stands for each of torch's."""
+"""The layer over folded weights that stands for each of torch's, and of ours that hold dense ones."""
+
+_NOT_SETTINGS = ("weight", "weights", "generator", "index_options")
+
+
+def register_folded(dense: type[nn.Module], folded: type[nn.Module]) -> None:
+    """From now on `folded` stands for `dense` once its weights are folded.
+
+    Its constructor takes `weight` (or `weights`), and beside it settings that are attributes of both.
+    """
+    FOLDED_LAYERS[dense] = folded
 
 
 def weight_matrices(layer: nn.Module) -> dict[str, Tensor]:
-    """The weights of a torch layer that can be folded, by name, as matrices (out, in) over the same memory.
+    """The weights of a layer that can be folded, by name, as matrices (out, in) over the same memory.
 
-    A convolution's rows are its filters. Raises InputError: a layer that has no folded form.
+    A convolution's rows are its filters, those of a `SparseLinear` its features. Raises InputError: a layer that
+    has no folded form.
     """
     _check_foldable(layer)
     named = layer.named_parameters(recurse=False)
@@ -43,14 +55,15 @@ def weight_matrices(layer: nn.Module) -> dict[str, Tensor]:
 
 
 def fold_layer(layer: nn.Module, fold: Fold) -> nn.Module:
-    """A folded layer in the place of a torch layer, which stays as it is.
+    """A folded layer in the place of a dense one, which stays as it is.
 
     Args:
         layer: of a type in `FOLDED_LAYERS`.
         fold: called with each weight's name and matrix (out, in); gives the folded weight to use for it.
 
-    Biases are copied, everything else is the layer's: dtype, mode, whether parameters are trained. Raises
-    InputError: a layer of another type, or with settings that the folded one lacks.
+    Biases are copied, everything else is the layer's: dtype, mode, whether parameters are trained; an index has
+    its settings, and is built from the folded rows when it is first asked. Raises InputError: a layer of another
+    type, or with settings that the folded one lacks.
     """
     weights = {name: fold(name, matrix) for name, matrix in weight_matrices(layer).items()}
     recurrent = isinstance(layer, nn.RNNBase)
@@ -68,7 +81,7 @@ def fold_layer(layer: nn.Module, fold: Fold) -> nn.Module:
 
 @torch.no_grad()
 def unfold_layer(folded: nn.Module) -> nn.Module:
-    """The torch layer that computes what a folded layer does: its virtual weights built, everything copied."""
+    """The dense layer that computes what a folded layer does: its virtual weights built, everything copied."""
     kind = next((dense for dense, ours in FOLDED_LAYERS.items() if isinstance(folded, ours)), None)
     if kind is None:
         checks.fail("unfold_layer", "layer must be a folded one", type(folded).__name__)
@@ -83,10 +96,11 @@ def unfold_layer(folded: nn.Module) -> nn.Module:
 
 
 def _settings(layer: nn.Module, kind: type[nn.Module]) -> dict[str, Any]:
-    """The constructor arguments that a torch layer and its folded form share, read off either's attributes."""
+    """The constructor arguments that a dense layer and its folded form share, read off either's attributes."""
     ours = inspect.signature(FOLDED_LAYERS.get(kind, kind)).parameters
-    names = [name for name in ours if name not in ("weight", "weights", "generator")]
-    settings = {name: getattr(layer, name) for name in names}
+    settings = {name: getattr(layer, name) for name in ours if name not in _NOT_SETTINGS}
+    if "index" in settings:
+        settings["index"] = copy.deepcopy(settings["index"])
     if isinstance(settings.get("bias"), nn.Parameter) or settings.get("bias", False) is None:
         settings["bias"] = settings["bias"] is not None
     return settings
@@ -97,6 +111,10 @@ def _check_foldable(layer: nn.Module) -> None:
     if type(layer) not in FOLDED_LAYERS:
         known = ", ".join(kind.__name__ for kind in FOLDED_LAYERS)
         checks.fail(op, f"layer must be one of {known}", type(layer).__name__, "leave it out")
+    index = getattr(layer, "index", None)
+    if index is not None and not (index.takes_virtual and index.config().get("precision") != "int8"):
+        expected = "the index of a looked-up layer must take virtual rows"
+        checks.fail(op, expected, f"{index.name} over a copy in 8 bits", "make the layer with another index")
     if getattr(layer, "max_norm", None) is not None:
         checks.fail(op, "an embedding must have no max_norm", layer.max_norm, "shared values have no rows to clip")
     if getattr(layer, "sparse", False):
