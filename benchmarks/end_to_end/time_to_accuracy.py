@@ -66,7 +66,6 @@ class Contender:
         self.name, self.test, self.seconds, self.steps = name, test, 0.0, 0
         self.curve: list[tuple[float, float]] = []
         self.config = TrainConfig(epochs=epochs(), batch_size=BATCH)
-        self.loader = Loader(train, BATCH, seed=0)
         self.hard, self.uniform = WAYS.get(name, (0, NEGATIVES))
         self.net = huge_output.network_over(
             train.num_features,
@@ -81,11 +80,16 @@ class Contender:
         self.peer = TorchNetwork(self.net, LR, DROPOUT) if name == PEER else None
         if self.peer is None:
             self.net.select = self._select
+        self.loader = Loader(train, BATCH, seed=0, prepare=self._prepare if self.peer is None else None)
 
     def _select(self, h: Any, y: Any, seed: int) -> Any:
-        return self.net.output.lookup_shared(
-            h.detach(), y, hard_negatives=self.hard, uniform=self.uniform, seed=seed
-        )
+        h = torch.zeros(len(y), HIDDEN) if h is None else h.detach()  # None: nothing is looked up
+        return self.net.output.lookup_shared(h, y, hard_negatives=self.hard, uniform=self.uniform, seed=seed)
+
+    def _prepare(self, x: Any, y: Any, step: int) -> Any:
+        from hashfold.train.schedule import step_seed
+
+        return self.net.prepare(x, y, step_seed(0, step))
 
     def train_epoch(self, epoch: int) -> None:
         from hashfold.train.schedule import lr_factor, step_seed
@@ -100,7 +104,7 @@ class Contender:
     def _step(self, batch: Any, factor: float, seed: int) -> None:
         if self.peer is None:
             self.net.set_lr(factor)
-            self.net.training_step(batch.x, batch.y, seed)
+            self.net.training_step(batch.x, batch.y, seed, batch.prepared)
         else:
             self.peer.set_lr(LR * factor)
             active = self._select(torch.zeros(len(batch.x), HIDDEN), batch.y, seed)

@@ -36,12 +36,16 @@ void grad_weight(Array1<const int64_t> indptr, Array1<const int32_t> indices, Ar
         std::copy_n(sums.row(g), sums.cols, weight_grad.data() + groups.features[g] * sums.cols);
 }
 
-void update(Array1<const int64_t> indptr, Array1<const int32_t> indices, Array1<const float> values,
-            Array2<const float> grad_out, const RowOptimizer& rule, Array2<float> weight, OptionalState state1,
-            OptionalState state2) {
+FeatureGroups<float> group(Array1<const int64_t> indptr, Array1<const int32_t> indices,
+                           Array1<const float> values) {
+    return group_by_feature(csr<float>(indptr, indices, values));
+}
+
+void update(const FeatureGroups<float>& groups, Array2<const float> grad_out, const RowOptimizer& rule,
+            Array2<float> weight, OptionalState state1, OptionalState state2) {
     require(grad_out.shape(1) == weight.shape(1), "grad_out and weight differ in columns");
-    sparse_linear_update(group_by_feature(csr<float>(indptr, indices, values)), matrix(grad_out), rule,
-                         row_parameter(rule, weight, state1, state2));
+    require(groups.size() == 0 || groups.features.back() < static_cast<int64_t>(weight.shape(0)), "features");
+    sparse_linear_update(groups, matrix(grad_out), rule, row_parameter(rule, weight, state1, state2));
 }
 
 template <class T>
@@ -60,9 +64,11 @@ void bind_for(nb::module_& m) {
 void bind_sparse_linear(nb::module_& m) {
     bind_for<float>(m);
     bind_for<double>(m);
-    m.def("sparse_linear_update", &update, "indptr"_a.noconvert(), "indices"_a.noconvert(), "values"_a.noconvert(),
-          "grad_out"_a.noconvert(), "rule"_a, "weight"_a.noconvert(), "state1"_a.noconvert().none(),
-          "state2"_a.noconvert().none(), GilRelease());
+    nb::class_<FeatureGroups<float>>(m, "FeatureGroups");
+    m.def("group_by_feature", &group, "indptr"_a.noconvert(), "indices"_a.noconvert(), "values"_a.noconvert(),
+          GilRelease());
+    m.def("sparse_linear_update", &update, "groups"_a, "grad_out"_a.noconvert(), "rule"_a, "weight"_a.noconvert(),
+          "state1"_a.noconvert().none(), "state2"_a.noconvert().none(), GilRelease());
 }
 
 }  // namespace hashfold

@@ -34,6 +34,7 @@ class RowUpdater(Protocol):
     def owns(self, parameter: Parameter) -> bool: ...
     def native_rule(self, parameter: Parameter) -> Any: ...
     def states(self, parameter: Parameter) -> tuple[Tensor | None, Tensor | None]: ...
+    def move(self, parameter: Parameter, grad: Tensor) -> None: ...
 
 
 def csr_tensors(x: CsrBatch) -> Csr:
@@ -51,6 +52,33 @@ def sparse_linear(
     if fused is not None and torch.is_grad_enabled() and weight.requires_grad:
         return _apply(_FusedSparseLinear, indptr, indices, values, weight, fused)
     return _sparse.sparse_linear(indptr, indices, values, weight)
+
+
+def group_by_feature(x: CsrBatch) -> Any:
+    """x's nonzeros sorted by feature, as `sparse_linear_step` takes them. Opaque; cost: a few passes over them."""
+    return core.group_by_feature(x.indptr, x.indices, x.values)
+
+
+@torch.no_grad()
+def sparse_linear_sums(x: CsrBatch, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x W + b, (rows, out), without autograd."""
+    y = weight.new_empty(len(x), weight.shape[1])
+    core.sparse_linear(x.indptr, x.indices, x.values, view(weight), out(y))
+    return y if bias is None else y.add_(bias)
+
+
+@torch.no_grad()
+def sparse_linear_step(
+    groups: Any, grad: Tensor, weight: Parameter, bias: Parameter | None, fused: RowUpdater
+) -> None:
+    """What backward does for a fused `sparse_linear` and its bias: both moved by `grad` (rows, out) of the sums.
+
+    groups: of the batch, from `group_by_feature`.
+    """
+    states = [None if s is None else out(s) for s in fused.states(weight)]
+    core.sparse_linear_update(groups, view(grad), fused.native_rule(weight), out(weight), *states)
+    if bias is not None:
+        fused.move(bias, grad.sum(0))
 
 
 def active_linear(
@@ -307,10 +335,8 @@ class _FusedSparseLinear(torch.autograd.Function):
         to_values = None
         if ctx.needs_input_grad[2]:
             to_values = _sparse.grad_values(indptr, indices, values, weight, grad)
-        states = [None if s is None else out(s) for s in fused.states(weight)]
-        core.sparse_linear_update(
-            view(indptr), view(indices), view(values), view(grad), fused.native_rule(weight), out(weight), *states
-        )
+        groups = core.group_by_feature(view(indptr), view(indices), view(values))
+        sparse_linear_step(groups, grad, weight, None, fused)
         return None, None, to_values, None, None
 
 

@@ -84,16 +84,22 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
                 loss = closure()
         for p in self._parameters():
             if p.grad is not None:
-                self._apply(p, p.grad)
+                self.move(p, p.grad)
+        self.count_step()
+        return loss
+
+    def count_step(self) -> None:
+        """The end of a step whose parameters have all moved: what `step` does beside moving them."""
         for group in self.param_groups:
             group["step"] += 1
-        return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self._group_of = {id(p): group for group in self.param_groups for p in group["params"]}
 
-    def _apply(self, parameter: Parameter, grad: Tensor) -> None:
+    @torch.no_grad()
+    def move(self, parameter: Parameter, grad: Tensor) -> None:
+        """Moves one parameter by a gradient of its shape, dense or sparse (COO over rows)."""
         if grad.is_sparse:
             grad = grad.coalesce()
             ids, rows = view(grad.indices()[0].int()), view(grad.values().float())

@@ -67,6 +67,41 @@ def test_same_seed_same_bits() -> None:
     assert not torch.equal(first.output.weight, third.output.weight)
 
 
+def by_autograd(network: LookupNetwork, x: CsrBatch, y: RaggedIds, seed: int) -> None:
+    """The twin of `training_step`, up to the index's schedule."""
+    h = network.hidden(x, dropout_seed=seed)
+    active = network.select(h, y, seed)
+    _, grad = network.output.loss_step(h.detach(), active, network.config.loss)
+    torch.autograd.backward(h, grad)
+    network.optimizer.step()
+    network.optimizer.zero_grad()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"dropout": 0.0},
+        {"loss": "sigmoid", "negatives": 0},
+        {"unit_hidden": True, "label_norm": 12.0, "label_bias": False},
+        {"unit_hidden": True, "dropout": 0.0, "hard_negatives": 3, "index": "exact"},
+    ],
+)
+def test_a_step_is_what_autograd_does(changes: dict[str, object]) -> None:
+    x, y = planted()
+    ours, twin, ahead = (LookupNetwork(config(precision="fp32", **changes)) for _ in range(3))
+    for seed in range(4):
+        rows = np.random.default_rng(seed).choice(ROWS, 48, replace=False)
+        batch = x.take(rows), y.take(rows)
+        ours.training_step(*batch, seed)
+        by_autograd(twin, *batch, seed)
+        ahead.training_step(*batch, seed, ahead.prepare(*batch, seed))
+    for p, same, near in zip(ours.parameters(), ahead.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(p, same)
+        torch.testing.assert_close(p, near, rtol=1e-4, atol=1e-5)
+    assert ours.optimizer.param_groups[0]["step"] == 4
+
+
 def test_label_norm_holds() -> None:
     network = trained(3, unit_hidden=True, label_norm=12.0, label_bias=False)
     norms = network.output.weight.detach().norm(dim=1)

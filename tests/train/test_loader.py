@@ -60,6 +60,18 @@ def test_cuts_ahead_in_the_background(data):
     assert all(thread is not threading.main_thread() for _, thread in cut)
 
 
+def test_prepares_ahead_with_the_step_counted_over_epochs(data):
+    prepared = []
+
+    def prepare(x, y, step):
+        prepared.append((step, threading.current_thread()))
+        return step, len(x), len(y)
+
+    batches = list(Loader(data, 10, 0, prepare=prepare).epoch(2, start=1))
+    assert [b.prepared for b in batches] == [(9, 10, 10), (10, 10, 10), (11, 7, 7)]
+    assert all(thread is not threading.main_thread() for _, thread in prepared)
+
+
 def test_closing_early_ends_the_thread(data):
     before = threading.active_count()
     batches = Loader(data, 1, 0).epoch(0)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -42,6 +43,26 @@ def test_it_learns(data, valid):
     result = fit(LookupNetwork(replace(NETWORK, negatives=4)), data, valid, config)
     assert result.metrics["P@1"] > 0.6
     assert 0 < result.history[-1]["active_fraction"] <= 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_preparing_ahead_changes_no_bit(data, valid, kind, monkeypatch):
+    config = replace(NETWORK, **KINDS[kind])
+    ahead, threads = LookupNetwork(config), []
+    prepare = ahead.prepare
+
+    def noted(*batch):
+        threads.append(threading.current_thread())
+        return prepare(*batch)
+
+    monkeypatch.setattr(ahead, "prepare", noted)
+    fit(ahead, data, valid, CONFIG)
+    assert len(threads) == CONFIG.epochs * -(-len(data.x) // CONFIG.batch_size)
+    assert all(thread is not threading.main_thread() for thread in threads)
+    at_once = LookupNetwork(config)
+    monkeypatch.setattr("hashfold.train.loop.Preparing", int)  # which no model is
+    fit(at_once, data, valid, CONFIG)
+    assert_same_weights(weights(ahead), weights(at_once))
 
 
 @pytest.mark.parametrize("step", [3, 8, 13])

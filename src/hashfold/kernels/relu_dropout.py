@@ -54,6 +54,13 @@ def _backward(ctx: Any, grad: Tensor) -> Any:
 relu_dropout.register_autograd(_backward, setup_context=_setup)
 
 
+def grad_in_place(grad: Tensor, y: Tensor, keep: float) -> Tensor:
+    """`grad_x`, written over `grad` (contiguous)."""
+    g = out(grad).reshape(-1)
+    core.relu_dropout_grad(g, view(y).reshape(-1), keep, g)
+    return grad
+
+
 def reference(x: Tensor, keep: float, seed: int) -> Tensor:
     highest = max(0, math.floor(keep * 2.0**32) - 1)
     kept = _hash(torch.arange(x.numel(), dtype=torch.int64), seed).view(x.shape) <= highest

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from hashfold import checks, functional
-from hashfold.index import DriftMeter, make_schedule
+from hashfold.index import DriftMeter, make_schedule, select_shared
 from hashfold.index.virtual import Vectors
 from hashfold.model.deep import LOSSES, DeepPath, NetworkConfig
+from hashfold.model.hidden_step import HiddenStep
 from hashfold.model.storage import round_weights
 from hashfold.nn import LSHLinear, SparseLinear
 from hashfold.optim import RowAdam
@@ -27,6 +28,14 @@ class StepResult:
     loss: float
     rows: int
     stats: LookupStats
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What of a training step does not depend on the weights. active: None where hidden vectors are looked up."""
+
+    groups: Any
+    active: ActiveSet | None
 
 
 class LookupNetwork(DeepPath):
@@ -108,34 +117,49 @@ class LookupNetwork(DeepPath):
         bias = self.output.bias
         return self.output.weight.detach().numpy(), None if bias is None else bias.detach().numpy()
 
-    def select(self, h: Tensor, y: RaggedIds, seed: int) -> ActiveSet:
-        """The labels that a training batch computes."""
+    def select(self, h: Tensor | None, y: RaggedIds, seed: int) -> ActiveSet:
+        """The labels that a training batch computes; h: None if it `looks_up` none."""
         if self.computes_all:
-            return self.output.all_active(y, len(h))
+            return self.output.all_active(y, len(y))
+        if not self.looks_up or h is None:
+            return select_shared(None, y, self.config.num_labels, self.config.negatives, seed, len(y))
         hard, uniform = self.config.hard_negatives, self.config.negatives
         return self.output.lookup_shared(h.detach(), y, hard_negatives=hard, uniform=uniform, seed=seed)
+
+    @property
+    def looks_up(self) -> bool:
+        """Training asks the index for hard negatives."""
+        return self.config.hard_negatives > 0 and not self.computes_all
 
     @property
     def computes_all(self) -> bool:
         """Training computes every label: no lookup is asked for, or it would not save anything."""
         return self.config.negatives == 0 or self.config.negatives >= self.config.num_labels
 
-    def training_step(self, x: CsrBatch, y: RaggedIds, seed: int) -> StepResult:
-        """Forward, backward and update for one batch; `seed` fixes dropout and negatives."""
+    def prepare(self, x: CsrBatch, y: RaggedIds, seed: int) -> Prepared:
+        """What `training_step` with these arguments needs and no weights decide: a thread may do it ahead."""
+        return Prepared(self.input.group(x), None if self.looks_up else self.select(None, y, seed))
+
+    def training_step(self, x: CsrBatch, y: RaggedIds, seed: int, prepared: Prepared | None = None) -> StepResult:
+        """Forward, backward and update for one batch; `seed` fixes dropout and negatives.
+
+        prepared: what `prepare` gave for the same arguments; the result is the same without.
+        """
         self._searchers.clear()
-        h = self.hidden(x, dropout_seed=seed)
-        active = self.select(h, y, seed)
-        loss, grad = self.output.loss_step(h.detach(), active, self.config.loss)
-        torch.autograd.backward(h, grad)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        prepared = prepared if prepared is not None else self.prepare(x, y, seed)
+        step = HiddenStep(self.input, self.config.dropout, self.config.unit_hidden)
+        h = step.forward(x, seed)
+        active = prepared.active if prepared.active is not None else self.select(h, y, seed)
+        loss, grad = self.output.loss_step(h, active, self.config.loss)
+        step.backward(prepared.groups, grad)
+        self.optimizer.count_step()
         self._after_step()
         return StepResult(loss, len(x), active.stats)
 
     def _after_step(self) -> None:
         """Counts the step, and rebuilds the index when it is due: the one place where training does."""
         self.steps += 1
-        if not self.config.hard_negatives or self.computes_all:
+        if not self.looks_up:
             return
         weight = self.output.weight.detach().numpy()
         drift = self.drift.measure(weight) if self.schedule.needs_drift else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -40,6 +42,27 @@ class SparseLinear(RowLayer):
         indptr, indices, values = _csr("SparseLinear", x, self.in_features)
         y = functional.sparse_linear(indptr, indices, values, self.weight, self._fused)
         return y if self.bias is None else y + self.bias
+
+    def sums(self, x: CsrBatch) -> Tensor:
+        """`forward` without autograd."""
+        _check_width("SparseLinear", x.num_cols, self.in_features)
+        return functional.sparse_linear_sums(x, self.weight, self.bias)
+
+    def group(self, x: CsrBatch) -> Any:
+        """x's nonzeros sorted by feature, for `step`; reads no weights, so another thread may do it ahead."""
+        _check_width("SparseLinear", x.num_cols, self.in_features)
+        return functional.group_by_feature(x)
+
+    def step(self, groups: Any, grad: Tensor) -> None:
+        """Moves weight and bias by `grad` (rows, out_features), the gradient of `sums`: backward without autograd.
+
+        The layer must be fused with an optimizer. groups: what `group` gave for the batch.
+        """
+        if self._fused is None:
+            checks.fail(
+                "SparseLinear.step", "the layer must be fused", "no optimizer", "call optimizer.fuse(layer)"
+            )
+        functional.sparse_linear_step(groups, grad, self.weight, self.bias, self._fused)
 
 
 class FoldedSparseLinear(nn.Module):
@@ -81,7 +104,10 @@ register_folded(SparseLinear, FoldedSparseLinear)
 
 def _csr(op: str, x: CsrBatch | ActiveValues, in_features: int) -> functional.Csr:
     """indptr, indices, values of rows of this width."""
-    width = x.num_cols if isinstance(x, CsrBatch) else x.num_items
+    _check_width(op, x.num_cols if isinstance(x, CsrBatch) else x.num_items, in_features)
+    return functional.csr_tensors(x) if isinstance(x, CsrBatch) else x.csr()
+
+
+def _check_width(op: str, width: int, in_features: int) -> None:
     if width != in_features:
         checks.fail(op, f"x must have {in_features} columns", width)
-    return functional.csr_tensors(x) if isinstance(x, CsrBatch) else x.csr()

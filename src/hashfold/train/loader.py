@@ -1,11 +1,12 @@
-"""Batches: row slices in an order that is a pure function of (seed, epoch), cut ahead of time."""
+"""Batches: row slices in an order that is a pure function of (seed, epoch), cut and prepared ahead of time."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -16,27 +17,37 @@ from hashfold.train.protocol import Examples
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows `rows` of the data as a batch of their own; `index` counts from 0 within the epoch."""
+    """Rows `rows` of the data as a batch of their own; `index` counts from 0 within the epoch.
+
+    prepared: what the loader's `prepare` made of it.
+    """
 
     index: int
     rows: Int64
     x: CsrBatch
     y: RaggedIds
+    prepared: Any = None
+
+
+Prepare = Callable[[CsrBatch, RaggedIds, int], Any]  # of a batch and its step, counted over epochs
 
 
 class Loader:
     """Cuts an epoch into batches, never densified. The last batch holds what is left.
 
-    The next `prefetch` batches are gathered by one background thread while the caller computes; its
-    exceptions reach the caller. Memory: prefetch + 1 batches.
+    The next `prefetch` batches are gathered, and prepared if asked, by one background thread while the
+    caller computes; its exceptions reach the caller. Memory: prefetch + 1 batches.
     """
 
-    def __init__(self, data: Examples, batch_size: int, seed: int, prefetch: int = 2) -> None:
+    def __init__(
+        self, data: Examples, batch_size: int, seed: int, prefetch: int = 2, prepare: Prepare | None = None
+    ) -> None:
         if len(data.x) != len(data.y):
             checks.fail("train", "x and y must have the same number of rows", f"{len(data.x)} and {len(data.y)}")
         if not len(data.x):
             checks.fail("train", "at least one row is needed", "none", "check that the file has labelled rows")
         self.data, self.batch_size, self.seed, self.prefetch = data, batch_size, seed, prefetch
+        self.prepare = prepare
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -53,7 +64,7 @@ class Loader:
         with ThreadPoolExecutor(1, "hashfold-loader") as thread:
             try:
                 for index in range(start, len(self)):
-                    ahead.append(thread.submit(self._cut, order, index))
+                    ahead.append(thread.submit(self._make, order, epoch, index))
                     if len(ahead) > self.prefetch:
                         yield ahead.popleft().result()
                 while ahead:
@@ -61,6 +72,12 @@ class Loader:
             finally:
                 for waiting in ahead:
                     waiting.cancel()
+
+    def _make(self, order: Int64, epoch: int, index: int) -> Batch:
+        batch = self._cut(order, index)
+        if self.prepare is None:
+            return batch
+        return replace(batch, prepared=self.prepare(batch.x, batch.y, epoch * len(self) + index))
 
     def _cut(self, order: Int64, index: int) -> Batch:
         rows = order[index * self.batch_size : (index + 1) * self.batch_size]

@@ -19,12 +19,13 @@ from typing import Any
 from hashfold import checks
 from hashfold.errors import Interrupted, NonFiniteLossError
 from hashfold.memory import peak_bytes
+from hashfold.sparse import CsrBatch, RaggedIds
 from hashfold.train.best import BestWeights
 from hashfold.train.callbacks import Callback, RunInfo, StepReport
 from hashfold.train.checkpoint import RunIdentity, load_checkpoint, save_checkpoint
 from hashfold.train.config import Checkpoints, TrainConfig
 from hashfold.train.loader import Batch, Loader
-from hashfold.train.protocol import Examples, Trainable
+from hashfold.train.protocol import Examples, Preparing, Trainable
 from hashfold.train.schedule import lr_factor, step_seed
 from hashfold.train.signals import StopSignals
 from hashfold.train.state import RunState, TrainResult, Window
@@ -80,7 +81,9 @@ class _Run:
             check_valid(valid, train, config.metric)
         elif config.patience is not None:
             checks.fail("train", "early stopping needs held-out rows", "none", "give them, or no patience")
-        self.loader = Loader(train, config.batch_size, config.seed, config.prefetch)
+        self.preparing = model if isinstance(model, Preparing) else None
+        prepare = None if self.preparing is None else self._prepare
+        self.loader = Loader(train, config.batch_size, config.seed, config.prefetch, prepare)
         self.total_steps = config.epochs * len(self.loader)
         self.identity = RunIdentity.of(config, train) if checkpoints is not None else None
         self.state, self.best = RunState(), BestWeights()
@@ -109,7 +112,11 @@ class _Run:
             self.best.keep(self.model)
         factor = lr_factor(self.config, step, self.total_steps)
         self.model.set_lr(factor)
-        done = self.model.training_step(batch.x, batch.y, step_seed(self.config.seed, step))
+        seed = step_seed(self.config.seed, step)
+        if self.preparing is None:
+            done = self.model.training_step(batch.x, batch.y, seed)
+        else:
+            done = self.preparing.training_step(batch.x, batch.y, seed, batch.prepared)
         if not math.isfinite(done.loss):
             raise NonFiniteLossError(self._diverged(done.loss))
         seconds = time.perf_counter() - self.mark
@@ -120,6 +127,10 @@ class _Run:
         report = StepReport(self.state.step, done.loss, done.rows, seconds, factor, done.stats)
         for callback in self.callbacks:
             callback.on_step(report)
+
+    def _prepare(self, x: CsrBatch, y: RaggedIds, step: int) -> Any:
+        assert self.preparing is not None
+        return self.preparing.prepare(x, y, step_seed(self.config.seed, step))
 
     def _between_steps(self) -> bool:
         """Whatever is due after a step, or at the start of a resumed run; whether the run is over."""

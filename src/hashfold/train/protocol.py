@@ -48,6 +48,18 @@ class Trainable(Protocol):
 
 
 @runtime_checkable
+class Preparing(Protocol):
+    """A Trainable that can do a part of a step ahead, while the step before it computes.
+
+    `prepare` is called in another thread, with the arguments that `training_step` will get beside what it
+    returns. It may read what no step writes, and nothing else; the step's result is the same without it.
+    """
+
+    def prepare(self, x: CsrBatch, y: RaggedIds, seed: int) -> Any: ...
+    def training_step(self, x: CsrBatch, y: RaggedIds, seed: int, prepared: Any = None) -> Step: ...
+
+
+@runtime_checkable
 class Resumable(Protocol):
     """A Trainable with more state than weights and optimizers: hash tables, their rebuild schedule.
 
