@@ -102,6 +102,20 @@ def test_with_a_value_for_each_weight_it_is_the_dense_layer(case: Case) -> None:
         torch.testing.assert_close(mine, yours)
 
 
+@each_layer
+def test_takes_what_autocast_hands_on(case: Case) -> None:
+    """Outputs of other layers, in bfloat16, which is as exact as the results are to be."""
+    layer, inputs = folded(case, WEIGHTS["tiles"]), case.inputs()
+    exact = case.call(layer, inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        first = inputs[0].bfloat16() if 0 in case.differentiable else inputs[0]
+        ours = case.call(layer, (first, *inputs[1:]))
+    for mine, yours in zip(ours, exact, strict=True):
+        torch.testing.assert_close(mine.float(), yours, rtol=0.03, atol=0.03)
+    leaves = list(layer.parameters())
+    assert all(g is not None and g.dtype == torch.float32 for g in gradients(ours, leaves))
+
+
 @each_weight
 @pytest.mark.parametrize("name", ["linear", "conv2d, groups", "embedding", "bag, sum", "gru"])
 def test_gradcheck(name: str, weigh: Weigh) -> None:

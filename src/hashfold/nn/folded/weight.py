@@ -43,10 +43,15 @@ class FoldedWeight(nn.Module, ABC):
         return self.matmul(x)
 
     def matmul(self, x: Tensor) -> Tensor:
-        """x W^T: (..., in_features) -> (..., out_features). Gradients for x and the stored values."""
+        """x W^T: (..., in_features) -> (..., out_features). Gradients for x and the stored values.
+
+        x is of `dtype`. Under autocast it may be of another, and is converted: products are not in that precision.
+        """
         op = type(self).__name__
         if x.dim() == 0 or x.shape[-1] != self.in_features:
             checks.fail(op, f"x must be (..., {self.in_features})", tuple(x.shape))
+        if x.dtype != self.dtype and x.is_floating_point() and torch.is_autocast_enabled(x.device.type):
+            x = x.to(self.dtype)
         if x.dtype != self.dtype:
             checks.fail(op, f"x must be of {self.dtype}, as the stored values are", x.dtype)
         y = self._matmul(x.reshape(-1, self.in_features).contiguous())
