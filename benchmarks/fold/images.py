@@ -91,7 +91,7 @@ def fit(
     optimizer = torch.optim.AdamW(groups(model, recipe.weight_decay), lr=recipe.rate, fused=True)
     steps, step = recipe.epochs * (len(x) // recipe.batch), 0
     for _ in range(recipe.epochs):
-        for rows in torch.randperm(len(x), generator=generator).split(recipe.batch):
+        for rows in torch.split(torch.randperm(len(x), generator=generator), recipe.batch):
             if len(rows) < recipe.batch:
                 continue
             done = step / steps
@@ -101,7 +101,7 @@ def fit(
                 logits = model(channels_last(x[rows]) if recipe.bfloat16 else x[rows])
             loss = loss_of(logits.float(), y[rows], None if teacher is None else teacher[rows], recipe)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             step += 1
             after_step()
@@ -135,7 +135,7 @@ def loss_of(logits: Tensor, y: Tensor, teacher: Tensor | None, recipe: Recipe) -
 @torch.no_grad()
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     model.eval()
-    return torch.cat([model(part) for part in x.split(500)])
+    return torch.cat([model(part) for part in torch.split(x, 500)])
 
 
 def error(model: nn.Module, x: Tensor, y: Tensor) -> float:

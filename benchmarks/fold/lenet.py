@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from benchmarks.common import chosen, data_folder, scratch, seeds, table
 from benchmarks.fold.images import Images, Recipe, error, fit, load, logits_of, record, size
 from benchmarks.fold.nets import LENET_5, lenet_5, lenet_300_100, trained_lenet_5, with_dropout
+from hashfold.compress.plan import Configs
 
 NEEDS = ("HASHFOLD_DATA",)
 FIGURES = ("error_dense", "error_pruned", "error", "bytes_dense", "bytes_plain", "bytes", "kept")
@@ -41,12 +42,13 @@ class Plan:
     theirs: str
 
 
-DISTIL = {"distil": 0.7, "temperature": 2.0}
+PLAIN = Recipe(epochs=10, rate=4e-3, distil=0.7, temperature=2.0)
+MIXED = replace(PLAIN, bfloat16=True)
 PLANS = {
     "LeNet-300-100": Plan(
-        dense=Recipe(epochs=10, rate=4e-3, **DISTIL),
-        pruning=Recipe(epochs=8, rate=3e-3, hold=0.6, **DISTIL),
-        tuning=Recipe(epochs=3, rate=1e-3, **DISTIL),
+        dense=PLAIN,
+        pruning=replace(PLAIN, epochs=8, rate=3e-3, hold=0.6),
+        tuning=replace(PLAIN, epochs=3, rate=1e-3),
         dropout=(0.2, 0.05),
         keep={"2": 0.04, "5": 0.12, "8": 0.6},
         bits=3,
@@ -56,8 +58,8 @@ PLANS = {
     ),
     "LeNet-5": Plan(
         dense=LENET_5,
-        pruning=Recipe(epochs=5, rate=2e-3, hold=0.6, bfloat16=True, **DISTIL),
-        tuning=Recipe(epochs=2, rate=5e-4, bfloat16=True, **DISTIL),
+        pruning=replace(MIXED, epochs=5, rate=2e-3, hold=0.6),
+        tuning=replace(MIXED, epochs=2, rate=5e-4),
         dropout=(0.4, 0.1),
         keep={"0": 0.6, "3": 0.12, "8": 0.015, "11": 0.2},
         bits=3,
@@ -75,7 +77,9 @@ def pruned(net: nn.Module, plan: Plan, images: Images, seed: int, teacher: Tenso
 
     steps = plan.pruning.epochs * (len(images.x_train) // plan.pruning.batch)
     until = int(plan.pruning.hold * steps)
-    config = {layer: PruneConfig(1 - keep, steps=(0, until), every=50) for layer, keep in plan.keep.items()}
+    config: Configs = {
+        layer: PruneConfig(1 - keep, steps=(0, until), every=50) for layer, keep in plan.keep.items()
+    }
     model = prepare(net, config)
     schedule = Schedule(model)
     fit(model, images.x_train, images.y_train, plan.pruning, seed, teacher=teacher, after_step=schedule.step)
@@ -86,7 +90,7 @@ def shared(net: nn.Module, plan: Plan, images: Images, seed: int, teacher: Tenso
     from hashfold.compress import CodebookConfig, PruneConfig, Schedule, StraightThrough, convert, prepare
 
     tuning = StraightThrough(refresh_steps=20)
-    config = {
+    config: Configs = {
         layer: CodebookConfig(bits=plan.bits, prune=PruneConfig(1 - keep), tuning=tuning, seed=seed)
         for layer, keep in plan.keep.items()
     }

@@ -53,24 +53,30 @@ def normalised(net: nn.Sequential) -> nn.Sequential:
             layers.append(nn.BatchNorm2d(layer.out_channels))
         elif isinstance(layer, nn.Linear) and layer is not net[-1]:
             layers.append(nn.BatchNorm1d(layer.out_features))
-    return nn.Sequential(*layers).to(memory_format=torch.channels_last)
+    return laid_out(nn.Sequential(*layers), torch.channels_last)
 
 
 def fused(net: nn.Sequential) -> nn.Sequential:
     """Without batch normalisation, the same function."""
     layers: list[nn.Module] = []
     for layer in net.eval():
-        if isinstance(layer, nn.BatchNorm2d):
-            layers[-1] = fuse_conv_bn_eval(layers[-1], layer)
-        elif isinstance(layer, nn.BatchNorm1d):
-            layers[-1] = fuse_linear_bn_eval(layers[-1], layer)
+        before = layers[-1] if layers else None
+        if isinstance(layer, nn.BatchNorm2d) and isinstance(before, nn.Conv2d):
+            layers[-1] = fuse_conv_bn_eval(before, layer)
+        elif isinstance(layer, nn.BatchNorm1d) and isinstance(before, nn.Linear):
+            layers[-1] = fuse_linear_bn_eval(before, layer)
         else:
             layers.append(layer)
-    return nn.Sequential(*layers).to(memory_format=torch.contiguous_format)
+    return laid_out(nn.Sequential(*layers), torch.contiguous_format)
 
 
-def with_dropout(net: nn.Sequential, rate: float) -> nn.Sequential:
-    for layer in net:
+def laid_out(net: nn.Sequential, layout: torch.memory_format) -> nn.Sequential:
+    net.to(memory_format=layout)  # type: ignore[call-overload]  # torch's types lack it
+    return net
+
+
+def with_dropout(net: nn.Module, rate: float) -> nn.Module:
+    for layer in net.modules():
         if isinstance(layer, nn.Dropout):
             layer.p = rate
     return net

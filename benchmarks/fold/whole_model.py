@@ -38,7 +38,7 @@ print(resident() - base)
 
 
 def resident_mb(model: Path, test: Path) -> float:
-    command = [sys.executable, "-c", MEMORY, model, model, test]
+    command = [sys.executable, "-c", MEMORY, *map(str, (model, model, test))]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return int(done.stdout) / 1e6
 

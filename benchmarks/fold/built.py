@@ -1,0 +1,45 @@
+"""Folded models in training: each virtual matrix is built once a step, and torch's own layers multiply by it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from hashfold.compress import to_dense
+from hashfold.nn.folded import FoldedWeight, folded_weights
+
+
+class Built(nn.Module):
+    """Computes what `folded` does, with the same gradients, by dense layers: for speed while it is trained.
+
+    The parameters, and the running statistics, are those of `folded`, which is used by itself afterwards. Worth it
+    where a weight is used many times in a step, as a recurrent one is, or where products are to be in bfloat16.
+    """
+
+    def __init__(self, folded: nn.Module) -> None:
+        super().__init__()
+        self.folded = folded
+        self._dense = [to_dense(folded).requires_grad_(False)]  # in a list: no submodule, it owns nothing
+
+    def forward(self, *arguments: Any, **named: Any) -> Any:
+        dense = self._dense[0].train(self.training)
+        return functional_call(dense, self._tensors(dense), arguments, named, tie_weights=False)
+
+    def _tensors(self, dense: nn.Module) -> dict[str, Tensor]:
+        """By the names of the dense model: the matrices, and all that is not folded."""
+        matrices = {id(weight): weight.dense() for weight in folded_weights(self.folded).values()}
+        shapes = {name: p.shape for name, p in dense.named_parameters(remove_duplicate=False)}
+        tensors: dict[str, Tensor] = {}
+        for name, part in self.folded.named_modules(remove_duplicate=False):
+            if isinstance(part, FoldedWeight) and id(part) in matrices:
+                tensors[name] = matrices[id(part)].view(shapes[name])
+        own = dict(self.folded.named_parameters()) | dict(self.folded.named_buffers())
+        names = [*shapes, *(name for name, _ in dense.named_buffers())]
+        return tensors | {name: own[name] for name in names if name not in tensors}
+
+
+def parameters(model: nn.Module) -> int:
+    """Stored values that are trained, each counted once."""
+    return sum(p.numel() for p in model.parameters())
