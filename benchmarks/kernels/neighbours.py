@@ -29,6 +29,8 @@ SETTINGS: tuple[tuple[str, dict[str, int]], ...] = (
     ("minhash", {"hashes_per_table": 2}),
     ("simhash", {}),
     ("simhash", {"hashes_per_table": 6}),
+    ("packed", {}),
+    ("packed, fitted", {"bits": 2}),
 )
 
 
@@ -41,6 +43,16 @@ def rows_of(name: str) -> tuple[Any, Any]:
     test = read(folder / "test.txt.xz", num_features=train.num_features, num_labels=train.num_labels)
     tfidf = TfIdf.fit(train.x)
     return tfidf.transform(train.x), tfidf.transform(test.x)
+
+
+def filled(name: str, train: Any, options: dict[str, int]) -> Any:
+    from hashfold.index import PackedRowIndex, make_row_index
+
+    if name == "packed, fitted":
+        return PackedRowIndex.of(train, **options)
+    index = make_row_index(name, train.num_cols, **options)
+    index.add(train)
+    return index
 
 
 def recall(found: Any, truth: Any) -> float:
@@ -76,8 +88,6 @@ def milliseconds_a_row(indexes: list[Any], queries: Any) -> list[float]:
 def measure(name: str) -> list[dict[str, Any]]:
     import numpy as np
 
-    from hashfold.index import make_row_index
-
     train, test = rows_of(name)
     count = min(len(test), int(os.environ.get("BENCH_ROWS", "2000")))
     queries = test.take(np.sort(np.random.default_rng(0).choice(len(test), count, replace=False)))
@@ -85,9 +95,8 @@ def measure(name: str) -> list[dict[str, Any]]:
     indexes: list[Any] = []
     truth = None  # the first one's answer: it is exact
     for index_name, options in SETTINGS:
-        index = make_row_index(index_name, train.num_cols, **options)
         start = time.perf_counter()
-        index.add(train)
+        index = filled(index_name, train, options)
         build_seconds = time.perf_counter() - start
         indexes.append(index)
         found = index.query(queries, K)

@@ -23,6 +23,7 @@ void bind_row_optimizer(nanobind::module_& m);
 void bind_hashing(nanobind::module_& m);
 void bind_text_reader(nanobind::module_& m);
 void bind_row_search(nanobind::module_& m);
+void bind_packed_search(nanobind::module_& m);
 void bind_label_votes(nanobind::module_& m);
 void bind_kmeans1d(nanobind::module_& m);
 

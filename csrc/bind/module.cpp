@@ -19,6 +19,7 @@ NB_MODULE(_native, m) {
     hashfold::bind_folded(m);
     hashfold::bind_text_reader(m);
     hashfold::bind_row_search(m);
+    hashfold::bind_packed_search(m);
     hashfold::bind_label_votes(m);
     hashfold::bind_kmeans1d(m);
 }

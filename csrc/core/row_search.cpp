@@ -2,79 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <utility>
 
+#include "best_rows.hpp"
 #include "parallel.hpp"
-#include "postings_table.hpp"
 
 namespace hashfold {
 namespace {
 
 constexpr float kRounding = 0x1p-22f;  // of a sum's terms together, twice over
 constexpr int64_t kAhead = 8;          // rows prefetched ahead
-constexpr int64_t kGroups = 4;         // times as many groups of strips as rows are wanted, at least
-
-struct Scored {
-    float score;
-    int32_t id;
-};
-
-bool better(const Scored& a, const Scored& b) {
-    return a.score > b.score || (a.score == b.score && a.id < b.id);
-}
-
-// The `wanted` best of what is offered in ascending order of ids, and all that come within `slack`, a share,
-// of the last of them.
-class Best {
-  public:
-    void start(int64_t wanted, float slack) {
-        wanted_ = full_ = wanted;
-        slack_ = slack;
-        limit_ = 0;
-        kept_.clear();
-    }
-
-    float limit() const { return limit_; }  // what is not above it is not among the best
-
-    // Told the largest score of each strip: as many strips as wanted, and one more whose best may be excluded,
-    // hold as many rows at least as good as the last of them. So do groups of strips, which are fewer to rank.
-    void expect(const std::vector<float>& strips, std::vector<float>& ranked) {
-        const auto count = static_cast<int64_t>(strips.size());
-        if (count <= wanted_) return;
-        const int64_t size = std::max<int64_t>(1, count / (kGroups * (wanted_ + 1)));
-        const int64_t groups = count / size;
-        ranked.assign(strips.begin(), strips.begin() + groups);
-        for (int64_t from = groups; from + groups <= count; from += groups)
-            for (int64_t i = 0; i < groups; ++i) ranked[i] = std::max(ranked[i], strips[from + i]);
-        std::nth_element(ranked.begin(), ranked.begin() + wanted_, ranked.end(), std::greater<>());
-        limit_ = std::max(limit_, std::nextafter(ranked[wanted_] * (1 - slack_), 0.0f));
-    }
-
-    void offer(float score, int32_t id) {
-        kept_.push_back({score, id});
-        if (static_cast<int64_t>(kept_.size()) >= 2 * full_ + 64) cut();
-    }
-
-    std::vector<Scored>& finish() {
-        if (static_cast<int64_t>(kept_.size()) > wanted_) cut();
-        return kept_;
-    }
-
-  private:
-    void cut() {
-        std::nth_element(kept_.begin(), kept_.begin() + wanted_ - 1, kept_.end(), better);
-        const float last = kept_[wanted_ - 1].score;
-        limit_ = last * (1 - slack_);
-        const auto within = [&](const Scored& s) { return slack_ > 0 && s.score > limit_; };
-        kept_.erase(std::partition(kept_.begin() + wanted_, kept_.end(), within), kept_.end());
-        full_ = static_cast<int64_t>(kept_.size());
-    }
-
-    int64_t wanted_ = 0, full_ = 0;  // kept at least, and after the last cut
-    float slack_ = 0, limit_ = 0;
-    std::vector<Scored> kept_;
-};
 
 // What it says of two rows that they share a key: the logarithm of how surprising it is.
 float rarity(int64_t having, int64_t rows) {
@@ -256,23 +193,9 @@ void RowSearch::collect(const RowQuery& query, int64_t i, Scratch& scratch, int6
     }
     scratch.best.expect(scratch.strips, scratch.ranked);
     for (int64_t block = 0; block < postings_.blocks(); ++block)
-        offer_block(sums_of(block), postings_.first_row(block), postings_.first_place(block) / kStripRows,
-                    query.exclude ? query.exclude[i] : -1, scratch);
-}
-
-void RowSearch::offer_block(const Sums& of, int64_t first_row, int64_t first_strip, int32_t excluded,
-                            Scratch& scratch) const {
-    Best& best = scratch.best;
-    int32_t places[kStripRows];
-    for (int64_t row = 0, strip = first_strip; row < of.rows; row += kStripRows, ++strip) {
-        if (!(scratch.strips[strip] > best.limit())) continue;
-        const int64_t count = postings_table().above_in_strip(of, row, best.limit(), places);
-        for (int64_t j = 0; j < count; ++j) {
-            const float score = of.scales ? of.sums[places[j]] * of.scales[places[j]] : of.sums[places[j]];
-            const auto id = static_cast<int32_t>(first_row + places[j]);
-            if (score > best.limit() && id != excluded) best.offer(score, id);
-        }
-    }
+        offer_strips(sums_of(block), postings_.first_row(block),
+                     scratch.strips.data() + postings_.first_place(block) / kStripRows,
+                     query.exclude ? query.exclude[i] : -1, scratch.best);
 }
 
 void RowSearch::rescore(const RowQuery& query, int64_t i, Scratch& scratch) const {

@@ -74,8 +74,6 @@ class RowSearch {
     void answer(const RowQuery& query, int64_t i, Scratch& scratch, const RowAnswer& out) const;
     bool choose_keys(const RowQuery& query, int64_t i, Scratch& scratch) const;
     void collect(const RowQuery& query, int64_t i, Scratch& scratch, int64_t& found) const;
-    void offer_block(const Sums& of, int64_t first_row, int64_t first_strip, int32_t excluded,
-                     Scratch& scratch) const;
     void rescore(const RowQuery& query, int64_t i, Scratch& scratch) const;
     Postings empty_postings() const;
 

@@ -12,6 +12,7 @@ from hashfold.index.lsh import LshIndex
 from hashfold.index.registry import INDEXES, ROW_INDEXES, index_options, make_index, make_row_index
 from hashfold.index.report import RecallReport, recall_at_k
 from hashfold.index.rows import RowIndex
+from hashfold.index.rows_packed import PackedRowIndex
 from hashfold.index.schedule import (
     DriftMeter,
     DriftSchedule,
@@ -39,6 +40,7 @@ __all__ = [
     "LshIndex",
     "NeuronIndex",
     "Occupancy",
+    "PackedRowIndex",
     "RebuildSchedule",
     "RecallReport",
     "RowIndex",

@@ -13,13 +13,15 @@ from hashfold.index.lsh import LshIndex
 from hashfold.index.rows import RowIndex
 from hashfold.index.rows_hashed import MinHashRowIndex, SimHashRowIndex
 from hashfold.index.rows_inverted import ExactRowIndex, PrunedRowIndex
+from hashfold.index.rows_packed import PackedRowIndex
 from hashfold.index.tree import TreeIndex
 
 INDEXES: dict[str, type[NeuronIndex]] = {
     index.name: index for index in (LshIndex, ClusteredIndex, TreeIndex, ExactIndex)
 }
 ROW_INDEXES: dict[str, type[RowIndex]] = {
-    index.name: index for index in (ExactRowIndex, PrunedRowIndex, MinHashRowIndex, SimHashRowIndex)
+    index.name: index
+    for index in (ExactRowIndex, PrunedRowIndex, PackedRowIndex, MinHashRowIndex, SimHashRowIndex)
 }
 
 

@@ -9,14 +9,14 @@ import numpy as np
 from hashfold import checks
 from hashfold.hashing import make_family
 from hashfold.index.base import Candidates
-from hashfold.index.rows import RowIndex
+from hashfold.index.rows import StoredRowIndex
 from hashfold.sparse import CsrBatch, Int32
 
 MAX_BUCKETS = 2**28  # of all tables together
 PART_ROWS = 65_536  # hashed at a time
 
 
-class HashedRowIndex(RowIndex):
+class HashedRowIndex(StoredRowIndex):
     """num_tables hash tables; the `pool` rows that share most buckets with the query are scored exactly.
 
     A bucket of n of all N rows counts log2(1 + N / n), since it says the more the fewer rows are in it.

@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 
 from hashfold import checks
 from hashfold.index.base import Candidates
-from hashfold.index.rows import RowIndex
+from hashfold.index.rows import StoredRowIndex
 from hashfold.sparse import CsrBatch, Int32
 
 
-class ExactRowIndex(RowIndex):
+class ExactRowIndex(StoredRowIndex):
     """Every row that shares a column with the query, scored exactly: the oracle for the others.
 
     Rows whose sums are equal up to rounding are scored once more, so the answer depends on no order of
