@@ -1,12 +1,16 @@
-"""Folded models in training: each virtual matrix is built once a step, and torch's own layers multiply by it."""
+"""What the benchmarks of whole networks share: folded models in training, and the table of the results."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from benchmarks.common import RESULTS, table
 from hashfold.compress import to_dense
 from hashfold.nn.folded import FoldedWeight, folded_weights
 
@@ -43,3 +47,29 @@ class Built(nn.Module):
 def parameters(model: nn.Module) -> int:
     """Stored values that are trained, each counted once."""
     return sum(p.numel() for p in model.parameters())
+
+
+@dataclass(frozen=True)
+class Row:
+    """Of a table. settings: the fields of the plan that count; beside: the row that it is compared with."""
+
+    settings: tuple[str, ...]
+    beside: str = ""
+    figure: str = ""
+
+
+def summary(file: str, figure: str, rows: Mapping[str, Row]) -> None:
+    """The table of results/FILE.json."""
+    found = json.loads((RESULTS / f"{file}.json").read_text())["rows"]
+    lines = []
+    for name, about in rows.items():
+        row, middle, beside = found[name], found[name]["mean"], about.beside
+        more = middle[figure] - found[beside]["mean"][figure] if beside in found else 0.0
+        percent = 100 * more / (middle[figure] - more)
+        difference = f"{more:+.2f} ({percent:+.1f} %)" if beside in found else ""
+        sizes = (int(middle["stored"]), int(middle["bytes"]), middle["seconds"])
+        lines.append(
+            [name, middle[figure], row["stdev"][figure], difference, len(row["runs"]), *sizes, about.figure]
+        )
+    header = ["", figure, "stdev", "beside dense or narrow", "seeds", "parameters", "bytes", "seconds"]
+    table([*header, "to reach"], lines)

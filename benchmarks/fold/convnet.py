@@ -1,8 +1,8 @@
 """ResNet-20 on Fashion-MNIST: 4 bits untuned, 2 bits tuned, hashed to 1/10, beside dense and narrow nets.
 
 No augmentation, no other data; errors are those of the packed model, saved and loaded again. Settings were chosen
-on the last 10,000 rows of train. HASHFOLD_DATA with fashion-mnist; BENCH_SEEDS; BENCH_SETS: dense (with the nets
-made of it), hashed, narrow; FOLD_VALIDATION: those rows in place of test.
+on the last 10,000 rows of train. HASHFOLD_DATA with fashion-mnist; BENCH_SEEDS; BENCH_SETS: which rows;
+FOLD_VALIDATION: those of train in place of test.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.nn import functional as F
 
-from benchmarks.common import chosen, data_folder, scratch, seeds, table
-from benchmarks.fold.built import Built, parameters
+from benchmarks.common import chosen, data_folder, scratch, seeds
+from benchmarks.fold.built import Built, Row, parameters, summary
 from benchmarks.fold.images import Images, Recipe, error, fit, load, logits_of, record
 from benchmarks.fold.resnet import DEPTH, WIDTHS, resnet
 from hashfold.compress import CodebookConfig, Schedule, StraightThrough, compress, convert, prepare, save
@@ -28,36 +29,44 @@ from hashfold.nn import HashedConv2d, HashedLinear
 from hashfold.nn.folded import HashOptions
 
 NEEDS = ("HASHFOLD_DATA",)
-NARROW = (5, 10, 20)
 DENSE = Recipe(epochs=5, rate=4e-3, batch=128, weight_decay=5e-2, hold=0.2, bfloat16=True)
-TUNING = replace(DENSE, epochs=1, rate=1e-3, weight_decay=0.0, hold=0.05, distil=0.7, temperature=2.0)
-SETS = ("dense", "narrow", "hashed")
 
 
 @dataclass(frozen=True)
 class Plan:
     """How the nets are trained, and what they store."""
 
-    dense: Recipe = DENSE
-    tuning: Recipe = TUNING
-    small: Recipe = DENSE
-    refresh_steps: int = 20
-    end_ratio: float = 2.0  # weights to buckets of the first and the last layer, which have few
-    tile: int = 1
-    narrow: tuple[int, ...] = NARROW
+    dense: Recipe
+    four_bits: CodebookConfig
+    two_bits: CodebookConfig
+    tuning: Recipe
+    small: Recipe  # of the narrow and of the hashed net
+    narrow: tuple[int, ...]
+    end_ratio: float  # weights to buckets of the first and the last layer, which have few
+    tile: int
 
 
-PLAN = Plan()
-FIGURES = {
-    "4 bits": "<= 0.3 lost",
-    "2 bits tuned": "<= 1.0 lost",
-    "hashed 1/10": ">= 1 better than narrow",
+PLAN = Plan(
+    dense=DENSE,
+    four_bits=CodebookConfig(bits=4, group_rows=4, weighting="fisher"),
+    two_bits=CodebookConfig(bits=2, tuning=StraightThrough(refresh_steps=1)),
+    tuning=replace(DENSE, epochs=2, rate=2e-3, weight_decay=0.0, hold=0.05, distil=0.7, temperature=2.0),
+    small=DENSE,
+    narrow=(5, 10, 20),
+    end_ratio=2.0,
+    tile=1,
+)
+ROWS = {
+    "dense": Row(("dense",)),
+    "4 bits": Row(("dense", "four_bits"), "dense", "<= 0.3 more"),
+    "2 bits tuned": Row(("dense", "two_bits", "tuning"), "dense", "<= 1.0 more"),
+    "narrow": Row(("small", "narrow")),
+    "hashed 1/10": Row(("small", "narrow", "end_ratio", "tile"), "narrow", ">= 1 less"),
 }
 
 
 def hashed_resnet(plan: Plan, seed: int) -> nn.Sequential:
     """As many stored values, of batch normalisation and biases too, as the narrow net has, or a few less."""
-
     dense, ends = resnet(), 9 * WIDTHS[0] + 10 * WIDTHS[-1]
     weights = sum(p.numel() for p in dense.parameters() if p.dim() > 1)
     budget = parameters(resnet(plan.narrow)) - (parameters(dense) - weights)
@@ -77,87 +86,65 @@ def hashed_resnet(plan: Plan, seed: int) -> nn.Sequential:
     )
 
 
-def two_bits(dense: nn.Module, plan: Plan, images: Images, seed: int, teacher: Tensor) -> nn.Module:
+def untuned(dense: nn.Module, plan: Plan, images: Images) -> nn.Module:
+    """Shared values nearest to the weights, weighed by what 1,024 rows of train say of their importance."""
+    batches = zip(torch.split(images.x_train[:1024], 8), torch.split(images.y_train[:1024], 8), strict=True)
+    return compress(
+        dense, plan.four_bits, data=list(batches), loss=lambda net, b: F.cross_entropy(net(b[0]), b[1])
+    )
 
-    model = prepare(dense, CodebookConfig(bits=2, tuning=StraightThrough(plan.refresh_steps), seed=seed))
+
+def tuned(dense: nn.Module, plan: Plan, images: Images, seed: int) -> nn.Module:
+    """The shared values of `dense` trained, taught by it."""
+    model = prepare(dense, plan.two_bits)
+    teacher = logits_of(dense, images.x_train)
     schedule = Schedule(model)
     fit(model, images.x_train, images.y_train, plan.tuning, seed, teacher=teacher, after_step=schedule.step)
     return convert(model)
 
 
+def nets(plan: Plan, images: Images, seed: int, names: Sequence[str]) -> Iterator[tuple[str, nn.Module]]:
+    """Of each row, as soon as it is there."""
+    x, y = images.x_train, images.y_train
+    torch.manual_seed(seed)
+    if not {"dense", "4 bits", "2 bits tuned"}.isdisjoint(names):
+        dense = fit(resnet(), x, y, plan.dense, seed)
+        yield "dense", dense
+        if "4 bits" in names:
+            yield "4 bits", untuned(dense, plan, images)
+        if "2 bits tuned" in names:
+            yield "2 bits tuned", tuned(dense, plan, images, seed)
+    torch.manual_seed(seed)
+    if "narrow" in names:
+        yield "narrow", fit(resnet(plan.narrow), x, y, plan.small, seed)
+    torch.manual_seed(seed)
+    if "hashed 1/10" in names:
+        hashed = hashed_resnet(plan, seed)
+        fit(Built(hashed), x, y, plan.small, seed)
+        yield "hashed 1/10", hashed
+
+
 def scored(model: nn.Module, images: Images) -> dict[str, Any]:
     """Of the model as it is loaded from its file."""
-
     with scratch() as folder:
-        found: dict[str, Any] = {"bytes": save(model, folder / "model"), "parameters": parameters(model)}
+        found: dict[str, Any] = {"bytes": save(model, folder / "model"), "stored": parameters(model)}
         again = load_compressed(folder / "model", model)
     return found | {"error": error(again, images.x_test, images.y_test)}
-
-
-def measured(
-    plan: Plan, images: Images, seed: int, names: tuple[str, ...]
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row and its figures, as soon as they are there. `lost`: points, against this seed's dense net."""
-
-    x, y = images.x_train, images.y_train
-    if "dense" in names:
-        start = time.perf_counter()
-        torch.manual_seed(seed)
-        dense = fit(resnet(), x, y, plan.dense, seed)
-        base = scored(dense, images)
-        yield "dense", base | {"seconds": time.perf_counter() - start}
-        start = time.perf_counter()
-        small = scored(compress(dense, CodebookConfig(bits=4, seed=seed)), images)
-        yield "4 bits", small | {"lost": small["error"] - base["error"], "seconds": time.perf_counter() - start}
-        start = time.perf_counter()
-        small = scored(two_bits(dense, plan, images, seed, logits_of(dense, x)), images)
-        yield (
-            "2 bits tuned",
-            small | {"lost": small["error"] - base["error"], "seconds": time.perf_counter() - start},
-        )
-    narrow = None
-    if "narrow" in names:
-        start = time.perf_counter()
-        torch.manual_seed(seed)
-        narrow = scored(fit(resnet(plan.narrow), x, y, plan.small, seed), images)
-        yield "narrow", narrow | {"seconds": time.perf_counter() - start}
-    if "hashed" in names:
-        start = time.perf_counter()
-        torch.manual_seed(seed)
-        model = hashed_resnet(plan, seed)
-        fit(Built(model), x, y, plan.small, seed)
-        small = scored(model.eval(), images)
-        better = {"better": narrow["error"] - small["error"]} if narrow else {}
-        yield "hashed 1/10", small | better | {"seconds": time.perf_counter() - start}
 
 
 def main() -> None:
     validation = "FOLD_VALIDATION" in os.environ
     images = load(data_folder() / "fashion-mnist", validation=validation)
-    file = "fold_convnet" + "_validation" * validation
-    rows: dict[str, Any] = {}
+    file, plan = "fold_convnet" + "_validation" * validation, asdict(PLAN)
+    names = chosen(tuple(ROWS))
     for seed in seeds():
-        for name, run in measured(PLAN, images, seed, tuple(chosen(SETS))):
+        start = time.perf_counter()
+        for name, model in nets(PLAN, images, seed, names):
+            run = {"seed": seed, **scored(model, images), "seconds": time.perf_counter() - start}
             print(name, json.dumps(run), flush=True)
-            rows[name] = record(file, name, asdict(PLAN), {"seed": seed, **run})
-    lines = []
-    for name, row in rows.items():
-        middle = row["mean"]
-        change = middle.get("lost", middle.get("better", "-"))
-        sizes = (int(middle["parameters"]), int(middle["bytes"]), middle["seconds"])
-        lines.append(
-            [
-                name,
-                middle["error"],
-                row["stdev"]["error"],
-                change,
-                len(row["runs"]),
-                *sizes,
-                FIGURES.get(name, "-"),
-            ]
-        )
-    header = ["ResNet-20", "% error", "stdev", "points lost, or better", "seeds", "stored", "bytes", "seconds"]
-    table([*header, "figure to reach"], lines)
+            record(file, name, {key: plan[key] for key in ROWS[name].settings}, run)
+            start = time.perf_counter()
+    summary(file, "error", {name: ROWS[name] for name in names})
 
 
 if __name__ == "__main__":

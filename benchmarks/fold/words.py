@@ -69,22 +69,29 @@ class WordModel(nn.Module):
     `output` holds the weight of `embedding` (tied: Press and Wolf, EACL 2017).
     """
 
-    def __init__(self, embedding: nn.Module, lstm: nn.Module, output: nn.Module, dropout: float = 0.0) -> None:
+    def __init__(self, embedding: nn.Module, lstm: nn.Module, output: nn.Module) -> None:
         super().__init__()
         self.embedding, self.lstm, self.output = embedding, lstm, output
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        y, state = self.lstm(self.dropout(self.embedding(ids)), state)
-        return self.output(self.dropout(y)), state
+        y, state = self.lstm(self.embedding(ids), state)
+        return self.output(y), state
 
 
-def dense_model(words: int, width: int, dropout: float = 0.0) -> WordModel:
+def dense_model(words: int, width: int) -> WordModel:
     embedding, output = nn.Embedding(words, width), nn.Linear(width, words)
     nn.init.normal_(embedding.weight, std=initial_std(width))
-    nn.init.zeros_(output.bias)
     output.weight = embedding.weight
-    return WordModel(embedding, nn.LSTM(width, width, 2, dropout=dropout), output, dropout)
+    return WordModel(embedding, nn.LSTM(width, width, 2), output)
+
+
+@torch.no_grad()
+def start_bias(model: WordModel, stream: Tensor) -> WordModel:
+    """`model`, whose output biases start at the logarithms of the words' frequencies: it need not learn them."""
+    bias = model.output.get_parameter("bias")
+    counts = torch.bincount(stream, minlength=len(bias)) + 1
+    bias.copy_((counts / counts.sum()).log())
+    return model
 
 
 def initial_std(width: int) -> float:
@@ -105,21 +112,20 @@ class Recipe:
     bfloat16: bool = True  # in training
 
 
-def fit(model: nn.Module, stream: Tensor, recipe: Recipe, seed: int) -> float:
-    """Trains `model`; the loss of the last tenth of the steps. Streams start at another word in each epoch."""
+def fit(model: nn.Module, stream: Tensor, recipe: Recipe, seed: int) -> nn.Module:
+    """Trains `model`. The stream starts at another word in each epoch."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     model.train()
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.rate, fused=True)
     offsets = torch.randint(len(stream) // 8, (recipe.epochs,), generator=generator).tolist()
     batches = [list(_sequences(stream.roll(at), recipe.rows, recipe.steps)) for at in offsets]
-    total = sum(map(len, batches))
-    losses: list[float] = []
+    total, step = sum(map(len, batches)), 0
     for epoch in batches:
         state: State | None = None
         for ids, following in epoch:
             for group in optimizer.param_groups:
-                group["lr"] = recipe.rate * rate_at(len(losses) / total, recipe.hold)
+                group["lr"] = recipe.rate * rate_at(step / total, recipe.hold)
             with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
                 logits, state = model(ids, state)
             loss = F.cross_entropy(logits.flatten(0, 1).float(), following.flatten())
@@ -128,10 +134,8 @@ def fit(model: nn.Module, stream: Tensor, recipe: Recipe, seed: int) -> float:
             nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
             optimizer.step()
             state = (state[0].detach(), state[1].detach())
-            losses.append(float(loss.detach()))
-    model.eval()
-    last = losses[-len(losses) // 10 :]
-    return sum(last) / len(last)
+            step += 1
+    return model.eval()
 
 
 @torch.no_grad()
