@@ -162,10 +162,15 @@ struct LossStep {
     }
 
     void set_shift(const TileRows& rows, bool with_weights, float* shift) const {
+        float weight = 1.0f, log_of_weight = 0.0f;  // nearly all weights are the same
         for (int64_t j = 0; j < rows.count; ++j) {
             shift[j] = layer.bias.weight.data ? layer.bias.weight.data[rows[j]] : 0.0f;
-            const float w = weights[rows.begin + j];
-            if (with_weights && w != 1.0f) shift[j] += std::log(w);
+            if (!with_weights) continue;
+            if (const float w = weights[rows.begin + j]; w != weight) {
+                weight = w;
+                log_of_weight = std::log(w);
+            }
+            shift[j] += log_of_weight;
         }
         std::fill(shift + rows.count, shift + kStepTile, 0.0f);
     }

@@ -82,4 +82,10 @@ HF_INLINE void prefetch_bytes(const void* from, int64_t bytes) {
     for (int64_t k = 0; k < bytes; k += 64) __builtin_prefetch(at + k);
 }
 
+// Into the second-level cache only.
+HF_INLINE void prefetch_early(const void* from, int64_t bytes) {
+    const char* at = static_cast<const char*>(from);
+    for (int64_t k = 0; k < bytes; k += 64) __builtin_prefetch(at + k, 0, 2);
+}
+
 }  // namespace hashfold::HASHFOLD_ISA

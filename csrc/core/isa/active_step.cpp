@@ -67,11 +67,6 @@ HF_INLINE void transposed_panel(Matrix<const float> weight, const TileRows& rows
     }
 }
 
-HF_INLINE void prefetch_to_second_level(const float* from, int64_t count) {
-    const char* at = reinterpret_cast<const char*>(from);
-    for (int64_t k = 0; k < count * int64_t{sizeof(float)}; k += 64) __builtin_prefetch(at + k, 0, 2);
-}
-
 // Rows [begin, end) of an active set, of one or two arrays (null: none), prefetched bit by bit: in `calls` calls.
 class RowsAhead {
   public:
@@ -86,9 +81,10 @@ class RowsAhead {
           a_call_((end - begin + calls - 1) / calls) {}
 
     void operator()() {
+        const int64_t bytes = cols_ * static_cast<int64_t>(sizeof(float));
         for (int64_t n = 0; n < a_call_ && next_ < end_; ++n, ++next_) {
-            if (array_) prefetch_to_second_level(array_ + rows_.active[next_] * cols_, cols_);
-            if (other_) prefetch_to_second_level(other_ + rows_.active[next_] * cols_, cols_);
+            if (array_) prefetch_early(array_ + rows_.active[next_] * cols_, bytes);
+            if (other_) prefetch_early(other_ + rows_.active[next_] * cols_, bytes);
         }
     }
 
@@ -229,29 +225,31 @@ void backward(const PackedInput& x, const float* tile, const TileRows& rows, con
 
 constexpr float kLowest = -3.0e38f;  // below any logit; padding
 
-HF_INLINE float largest(Vec<float> v) {
-    float top = v[0];
-    for (int k = 1; k < kLanes; ++k) top = most(top, float(v[k]));
-    return top;
-}
-
 void softmax_forward(float* tile, int64_t batch, int64_t count, const float* shift, float* tops, float* sums) {
     float padding[kStepTile];  // sends what is beyond count to zero
     for (int64_t j = 0; j < kStepTile; ++j) padding[j] = j < count ? shift[j] : kLowest;
-    for (int64_t n = 0; n < batch; ++n) {
-        float* row = tile + n * kStepTile;
-        Vec<float> top = splat(kLowest), sum_of_row{};
-        for (int64_t j = 0; j < kStepTile; j += kLanes) {
-            const Vec<float> v = load(row + j) + load(padding + j);
-            top = v > top ? v : top;
+    for (int64_t first = 0; first < batch; first += kLanes) {  // kLanes rows, whose lanes are put together at once
+        const int64_t last = least<int64_t>(kLanes, batch - first) - 1;
+        Vec<float> of_row[kLanes];
+        for (int64_t l = 0; l < kLanes; ++l) {
+            const float* row = tile + (first + least(l, last)) * kStepTile;
+            of_row[l] = splat(kLowest);
+            for (int64_t j = 0; j < kStepTile; j += kLanes) {
+                const Vec<float> v = load(row + j) + load(padding + j);
+                of_row[l] = v > of_row[l] ? v : of_row[l];
+            }
         }
-        tops[n] = largest(top);
-        for (int64_t j = 0; j < kStepTile; j += kLanes) {
-            const Vec<float> e = exponential(load(row + j) + load(padding + j) - tops[n]);
-            sum_of_row += e;
-            store(row + j, e);
+        store(tops + first, lanes_of_each<1>(of_row, [](Vec<float> a, Vec<float> b) { return a > b ? a : b; }));
+        for (int64_t l = 0; l <= last; ++l) {
+            float* row = tile + (first + l) * kStepTile;
+            of_row[l] = Vec<float>{};
+            for (int64_t j = 0; j < kStepTile; j += kLanes) {
+                const Vec<float> e = exponential(load(row + j) + load(padding + j) - tops[first + l]);
+                of_row[l] += e;
+                store(row + j, e);
+            }
         }
-        sums[n] = sum<float>(sum_of_row);
+        store(sums + first, lanes_of_each<1>(of_row, [](Vec<float> a, Vec<float> b) { return a + b; }));
     }
 }
 

@@ -23,10 +23,9 @@ HF_INLINE void prefetch_row(const RowParameter& p, int64_t row) {
 constexpr int64_t kRowsAhead = 12;
 
 HF_INLINE void prefetch_row_early(const RowParameter& p, int64_t row) {
-    const Matrix<const float> arrays[] = {
-        {p.weight.data, 0, p.weight.cols}, {p.state1, 0, p.state1_cols}, {p.state2, 0, p.state2_cols}};
-    for (const auto& array : arrays)
-        for (int64_t k = 0; array.data && k < array.cols; k += 16) __builtin_prefetch(array.row(row) + k, 0, 2);
+    prefetch_early(p.weight.row(row), p.weight.cols * sizeof(float));
+    if (p.state1) prefetch_early(p.state1 + row * p.state1_cols, p.state1_cols * sizeof(float));
+    if (p.state2) prefetch_early(p.state2 + row * p.state2_cols, p.state2_cols * sizeof(float));
 }
 
 // The rules once for vectors (V = Vec<float>) and once for the tail (V = float).

@@ -130,6 +130,35 @@ HF_INLINE void transpose_from(Words* v) {
     }
 }
 
+// Lane i of the result: the lanes of v[i] put together by `both`. v is overwritten. In each stage half as many
+// vectors as before hold twice as much of a lane each.
+template <int Stage, class Both>
+HF_INLINE Vec<float> lanes_of_each(Vec<float>* v, const Both& both) {
+    if constexpr (Stage < kLanes) {
+        Words take_low, take_high;
+        for (int l = 0; l < kLanes; ++l) {
+            take_low[l] = l & Stage ? kLanes + l - Stage : l;
+            take_high[l] = l & Stage ? kLanes + l : l + Stage;
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < kLanes / 2 / Stage; ++i) {
+            const Vec<float> a = v[2 * i], b = v[2 * i + 1];
+#if defined(__clang__)
+            Vec<float> low, high;
+            for (int l = 0; l < kLanes; ++l) {
+                low[l] = l & Stage ? b[l - Stage] : a[l];
+                high[l] = l & Stage ? b[l] : a[l + Stage];
+            }
+            v[i] = both(low, high);
+#else
+            v[i] = both(__builtin_shuffle(a, b, take_low), __builtin_shuffle(a, b, take_high));
+#endif
+        }
+        return lanes_of_each<2 * Stage>(v, both);
+    }
+    return v[0];
+}
+
 inline constexpr int kWordTileRows = HASHFOLD_VECTOR_BYTES == 64 ? 12 : 6;
 
 // An operand with word (i, k) at data[i * row_stride + k * depth_stride].
