@@ -10,7 +10,7 @@ NATIVE := CMakeLists.txt $(shell find csrc -type f)
 CPP := $(filter %.cpp %.hpp,$(NATIVE))
 AARCH64_CXX ?= aarch64-linux-gnu-g++
 
-.PHONY: demo test check bench neon format clean help
+.PHONY: demo test check bench peers neon format clean help
 .DELETE_ON_ERROR:
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make test    all tests but the slow ones"
 	@echo "make check   ruff, mypy, import-linter, clang-format, and the NEON sources if a cross-compiler is there"
 	@echo "make bench   the benchmarks (BENCH=name for one)"
+	@echo "make peers   an environment with faiss and hnswlib, which kernels.lookup_scan is then run beside"
 	@echo "make format  what make check would complain about, put right where a tool can"
 
 demo: $(STAMPS)/install
@@ -28,6 +29,8 @@ test: $(STAMPS)/install $(STAMPS)/test
 
 bench: $(STAMPS)/install $(STAMPS)/test
 	$(BIN)/python -m benchmarks $(or $(BENCH),--all)
+
+peers: $(STAMPS)/peers
 
 check: $(STAMPS)/install $(STAMPS)/test $(STAMPS)/check neon
 	$(BIN)/ruff check .
@@ -70,6 +73,12 @@ $(STAMPS)/install: $(STAMPS)/build-tools pyproject.toml $(NATIVE)
 # hashfold is there already, so pip only adds what the extra asks for.
 $(STAMPS)/test $(STAMPS)/check: constraints.txt pyproject.toml | $(STAMPS)/install
 	$(PIP) 'hashfold[$(@F)]'
+	@touch $@
+
+# Their own environment: they bring a BLAS and an OpenMP of theirs.
+$(STAMPS)/peers: benchmarks/peers/requirements.txt | $(STAMPS)/venv
+	$(PYTHON) -m venv $(VENV)/peers
+	$(VENV)/peers/bin/python -m pip --disable-pip-version-check install --quiet --requirement $<
 	@touch $@
 
 clean:

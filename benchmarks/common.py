@@ -99,6 +99,12 @@ def write(name: str, result: Mapping[str, Any]) -> None:
     (RESULTS / f"{name}.json").write_text(text + "\n")
 
 
+def written(name: str) -> dict[str, Any]:
+    """What is in results/NAME.json; nothing if it is not there."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 def plot(
     name: str, curves: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str, title: str, log_x: bool = False
 ) -> None:

@@ -18,11 +18,12 @@ import numpy as np
 
 THREADS = int(os.environ.get("BENCH_BUILD_THREADS", "2"))
 SETTINGS = {
-    "faiss IVF": [4, 8, 16, 32, 64, 128, 256, 512],
-    "faiss IVF, 8 bits": [4, 8, 16, 32, 64, 128, 256, 512],
+    "faiss IVF": [2, 4, 8, 16, 32, 64, 128, 256, 512],
+    "faiss IVF, 8 bits": [2, 4, 8, 16, 32, 64, 128, 256, 512],
     "faiss HNSW": [16, 32, 64, 128, 256, 512],
     "hnswlib": [16, 32, 64, 128, 256, 512],
 }
+EF_CONSTRUCTION = int(os.environ.get("BENCH_EF_CONSTRUCTION", "100"))
 Search = Callable[[Any, int], Any]  # (1, dim) queries, k -> ids
 
 
@@ -53,7 +54,7 @@ def faiss_hnsw(vectors: Any) -> tuple[Search, Callable[[int], None], int]:
 
     faiss.omp_set_num_threads(THREADS)
     index = faiss.IndexHNSWFlat(vectors.shape[1], 16, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efConstruction = 200
+    index.hnsw.efConstruction = EF_CONSTRUCTION
     index.add(vectors)
     faiss.omp_set_num_threads(1)
 
@@ -67,7 +68,7 @@ def hnswlib_index(vectors: Any) -> tuple[Search, Callable[[int], None], int]:
     import hnswlib
 
     index = hnswlib.Index(space="ip", dim=vectors.shape[1])
-    index.init_index(max_elements=len(vectors), ef_construction=200, M=16)
+    index.init_index(max_elements=len(vectors), ef_construction=EF_CONSTRUCTION, M=16)
     index.set_num_threads(THREADS)
     index.add_items(vectors)
     index.set_num_threads(1)
