@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from hashfold.compress import HashConfig, compress
 from hashfold.errors import InputError
+from hashfold.nn import HashedLinear
 from hashfold.nn.folded import FoldedWeight, HashedWeight, StackedWeight, folded_weights
 from hashfold.nn.folded.weight import check_shape
 
@@ -177,3 +179,31 @@ def test_rows_stacked_on_each_other() -> None:
     ):
         with pytest.raises(InputError, match=message):
             FoldedWeight.from_spec(spec | change)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "layout"),
+    [
+        ((64, 4096), {"compression_ratio": 8}, (8, 1)),  # 2^15 buckets, the most of a small layer
+        ((64, 4096), {"num_buckets": 1 << 15}, (8, 1)),
+        ((65, 4096), {"compression_ratio": 8}, (16, 2)),
+        ((256, 2048), {"num_buckets": 100_000}, (16, 4)),
+        ((2, 1 << 17), {"compression_ratio": 2}, (16, 2)),  # no more blocks than outputs
+        ((65, 4096), {"compression_ratio": 8, "tile": 1}, (1, 1)),
+        ((65, 4096), {"compression_ratio": 8, "blocks": 65}, (8, 65)),
+        ((65, 4096), {"buckets": nn.Parameter(torch.ones(1 << 16))}, (8, 1)),
+        ((65, 4096), {"identity": True}, (8, 1)),
+    ],
+)
+def test_what_is_not_asked_is_chosen_by_size(shape, options, layout) -> None:
+    """Large layers for speed; what is given, and buckets of others, are left as they are."""
+    out, inputs = shape
+    weight = HashedLinear(inputs, out, **options).weight
+    assert (weight.tile, weight.blocks) == layout
+    assert weight.num_buckets // weight.blocks <= 1 << 15 or layout[1] in (1, out)
+    ratio = options.get("compression_ratio")
+    if ratio is not None:
+        assert 0.99 * out * inputs / ratio <= weight.num_buckets <= out * inputs / ratio
+        settings = {name: value for name, value in options.items() if name != "compression_ratio"}
+        folded = compress(nn.Linear(inputs, out), HashConfig(ratio, **settings)).weight
+        assert (folded.tile, folded.blocks, folded.num_buckets) == (*layout, weight.num_buckets)

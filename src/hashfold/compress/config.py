@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hashfold import checks
-from hashfold.nn.folded.hashed import DEFAULT_TILE, check_tile
+from hashfold.nn.folded.hashed import DEFAULT_TILE, check_tile, default_layout
 
 SCOPES = ("layer", "global")
 WEIGHTINGS = ("none", "fisher", "activation")
@@ -55,22 +55,31 @@ class PruneConfig(Config):
 class HashConfig(Config):
     """Weights share buckets by hashing: see `nn.HashedWeight`.
 
-    ratio: virtual weights to buckets, at least 1, of each weight matrix. Each bucket becomes the mean of the
-    weights that share it, signs taken off; meant to be trained afterwards, which needs no preparing.
+    ratio: virtual weights to buckets, at least 1, of each weight matrix. tile, blocks: as there; both None:
+    by the size of the matrix (`nn.folded.hashed.default_layout`). Each bucket becomes the mean of the weights
+    that share it, signs taken off; meant to be trained afterwards, which needs no preparing.
     """
 
     ratio: float = 8.0
-    tile: int = DEFAULT_TILE
+    tile: int | None = None
     sign: bool = True
-    blocks: int = 1
+    blocks: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         op = "HashConfig"
         checks.number(op, "ratio", self.ratio, low=1)
-        check_tile(op, self.tile)
-        checks.integer(op, "blocks", self.blocks, low=1)
+        if self.tile is not None:
+            check_tile(op, self.tile)
+        if self.blocks is not None:
+            checks.integer(op, "blocks", self.blocks, low=1)
         checks.integer(op, "seed", self.seed, low=0, high=2**32 - 1)
+
+    def layout(self, out_features: int, in_features: int) -> tuple[int, int]:
+        """The tile and the blocks of a matrix of this shape."""
+        if self.tile is None and self.blocks is None:
+            return default_layout(int(out_features * in_features / self.ratio), out_features)
+        return self.tile or DEFAULT_TILE, self.blocks or 1
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from hashfold.nn.folded import CodebookWeight, HashedWeight
 
 
 def _check_hash(config: HashConfig, out: int, inputs: int) -> None:
-    unit, weights = config.blocks * config.tile, out * inputs
-    checks.integer("HashConfig", "blocks", config.blocks, high=out)
+    tile, blocks = config.layout(out, inputs)
+    unit, weights = blocks * tile, out * inputs
+    checks.integer("HashConfig", "blocks", blocks, high=out)
     if int(weights / config.ratio) < unit:
         expected = f"ratio must leave at least {unit} buckets (blocks * tile) of {weights} weights"
         checks.fail(
@@ -25,15 +26,16 @@ def _check_hash(config: HashConfig, out: int, inputs: int) -> None:
 
 def _hash(job: Job) -> HashedWeight:
     config: HashConfig = job.config
-    unit = config.blocks * config.tile
+    tile, blocks = config.layout(*job.matrix.shape)
+    unit = blocks * tile
     buckets = int(job.matrix.numel() / config.ratio) // unit * unit
     weight = HashedWeight(
         job.matrix.shape[0],
         job.matrix.shape[1],
         buckets,
         sign=config.sign,
-        tile=config.tile,
-        blocks=config.blocks,
+        tile=tile,
+        blocks=blocks,
         seed=job.seed,
         init_std=0.0,
     )
