@@ -153,6 +153,13 @@ class RaggedIds(Ragged):
         indptr, at = _gather(self.indptr, np.asarray(rows))
         return RaggedIds(indptr, self.ids[at], self.num_ids)
 
+    def below(self, limit: int) -> RaggedIds:
+        """The ids below `limit`, of as many rows; `num_ids` is that limit."""
+        kept = self.ids < limit
+        before = np.zeros(len(kept) + 1, np.int64)
+        np.cumsum(kept, out=before[1:])
+        return RaggedIds(before[self.indptr], self.ids[kept], min(limit, self.num_ids))
+
 
 @dataclass(frozen=True)
 class LookupStats:

@@ -196,3 +196,32 @@ def test_bad_input_is_one_clear_line(call: object, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         call(LSHLinear(WIDTH, NEURONS))  # type: ignore[operator]
     assert "\n" not in str(caught.value)
+
+
+def test_only_the_first_neurons_take_part() -> None:
+    """As in a layer that had no others: the same neurons, weights, loss and gradients; the rest stays as it is."""
+    layer, x = LSHLinear(WIDTH, NEURONS, index="exact"), torch.randn(BATCH, WIDTH)
+    labels = RaggedIds.from_lists([[3], [1, 7, 44], [], [49], [20, 30, 31], [0]], NEURONS)
+    kept = labels.below(30)
+    assert [row.tolist() for row in np.split(kept.ids, kept.indptr[1:-1])] == [[3], [1, 7], [], [], [20], [0]]
+    small = LSHLinear(WIDTH, 30, index="exact")
+    small.load_state_dict({name: value[:30] for name, value in layer.state_dict().items()})
+    active = layer.lookup_shared(x, labels, hard_negatives=0, uniform=9, seed=2, among=30)
+    alone = small.lookup_shared(x, kept, hard_negatives=0, uniform=9, seed=2)
+    assert (active.num_items, alone.num_items) == (NEURONS, 30)
+    np.testing.assert_array_equal(active.ids, alone.ids)
+    np.testing.assert_array_equal(active.weights, alone.weights)
+    losses = [SampledSoftmaxLoss()(one(x, of), of) for one, of in ((layer, active), (small, alone))]
+    for loss in losses:
+        loss.backward()
+    assert torch.equal(*losses)
+    torch.testing.assert_close(layer.weight.grad[:30], small.weight.grad)
+    assert not layer.weight.grad[30:].any()
+    every = layer.lookup_shared(x, labels, hard_negatives=0, uniform=99, seed=2, among=30)
+    assert sorted(every.ids.tolist()) == list(range(30))
+    with pytest.raises(
+        InputError, match="lookup_shared: hard_negatives must be 0 with `among`; got 2"
+    ):
+        layer.lookup_shared(x, labels, hard_negatives=2, uniform=9, seed=2, among=30)
+    with pytest.raises(InputError, match=r"among must be an integer in \[1, 50\]; got 51"):
+        layer.lookup_shared(x, labels, hard_negatives=0, uniform=9, seed=2, among=51)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -101,14 +102,35 @@ class NeuronLookup(nn.Module, ABC):
         return select_rows(found, labels, self.out_features, budget, minimum, fill, seed)
 
     def lookup_shared(
-        self, x: Input, labels: RaggedIds | None, *, hard_negatives: int, uniform: int, seed: int
+        self,
+        x: Input,
+        labels: RaggedIds | None,
+        *,
+        hard_negatives: int,
+        uniform: int,
+        seed: int,
+        among: int | None = None,
     ) -> ActiveSet:
         """One active set for the batch: labels, `hard_negatives` looked up a row, `uniform` drawn ones.
 
-        See `hashfold.index.select_shared`. With no hard negatives the index is not asked.
+        See `hashfold.index.select_shared`. With no hard negatives the index is not asked. among: only the first so
+        many neurons take part, as if there were no others: labels beyond are left out, hard negatives must be 0.
+        Where labels are numbered by how often they occur, these are the ones with rows enough to be learned.
         """
+        if among is not None:
+            return self._among(labels, uniform, seed, among, hard_negatives, _num_rows(x))
         found = self.candidates(x, hard_negatives) if hard_negatives else None
         return select_shared(found, labels, self.out_features, uniform, seed, _num_rows(x))
+
+    def _among(
+        self, labels: RaggedIds | None, uniform: int, seed: int, among: int, hard_negatives: int, rows: int
+    ) -> ActiveSet:
+        op = f"{type(self).__name__}.lookup_shared"
+        checks.integer(op, "among", among, low=1, high=self.out_features)
+        if hard_negatives:
+            checks.fail(op, "hard_negatives must be 0 with `among`", hard_negatives, "the index knows all neurons")
+        kept = None if labels is None else labels.below(among)
+        return replace(select_shared(None, kept, among, uniform, seed, rows), num_items=self.out_features)
 
     def all_active(self, labels: RaggedIds | None, num_rows: int) -> ActiveSet:
         """Every neuron: the dense layer, to compare with."""
