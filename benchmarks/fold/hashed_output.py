@@ -3,7 +3,12 @@
 The same network, recipe, epochs and batches; only the output layer differs: `LSHLinear`, or `FoldedLSHLinear` over
 hashed weights with 16 virtual weights to a stored value, in one table or in four: labels are numbered by how often
 they occur, and frequent ones share less ("by frequency"). "narrow" is dense with a hidden vector of 1/16.
-HASHFOLD_DATA: folder of the data sets; BENCH_SEEDS; BENCH_SETS: which rows of the table.
+
+"frequent": only labels of five rows or more are learned; all others keep their prior, with rows of zeros. The
+hashed layer spends all its values on the former; "narrow" has as many in a dense matrix of theirs.
+
+HASHFOLD_DATA: folder of the data sets; BENCH_SEEDS; BENCH_SETS: which rows of the table. The file is written after
+each run.
 """
 
 from __future__ import annotations
@@ -33,13 +38,17 @@ NEEDS = ("HASHFOLD_DATA",)
 RATIO, TILE = 16, 8
 HIDDEN, NEGATIVES, EPOCHS, BATCH = 256, 4096, 12, 256
 RATE, DROPOUT, INPUT_STD, OUTPUT_STD = 5e-3, 0.3, 0.06, 0.05
-Tables = list[tuple[int | None, int]]
-"""(labels, virtual weights to a stored value), the most frequent labels first; None: all the others."""
+FREQUENT, FREQUENT_ROWS = 13_584, 5
+Tables = list[tuple[int | None, float | None]]
+"""(labels, virtual weights to a stored value), the most frequent labels first; None: all the others; zeros."""
 RUNS: dict[str, dict[str, Any]] = {
     "dense": {},
     "by frequency": {"tables": [(6000, 2), (8000, 4), (24000, 24), (None, 140)]},
     "one table": {"tables": [(None, RATIO)]},
     "narrow": {"hidden": HIDDEN // RATIO},
+    "frequent dense": {"learned": FREQUENT},
+    "frequent hashed": {"learned": FREQUENT, "tables": [(FREQUENT, 2.1), (None, None)], "bucket_rate": 2.0},
+    "frequent narrow": {"learned": FREQUENT, "tables": [(FREQUENT, 1), (None, None)], "hidden": 122},
 }
 
 
@@ -54,20 +63,36 @@ class Network(nn.Module):
     """Sparse rows -> relu -> labels: softmax over a batch's labels and uniform negatives."""
 
     def __init__(
-        self, features: int, labels: int, seed: int, hidden: int = HIDDEN, tables: Tables | None = None
+        self,
+        features: int,
+        labels: int,
+        seed: int,
+        hidden: int = HIDDEN,
+        tables: Tables | None = None,
+        learned: int | None = None,
+        bucket_rate: float = 1.0,
     ) -> None:
+        """learned: the first so many labels take part in training; None: all. bucket_rate: times the others'."""
         super().__init__()
+        self.learned = learned
         generator = torch.Generator().manual_seed(seed)
         self.input = SparseLinear(features, hidden, init_std=INPUT_STD, generator=generator)
         self.output = make_output(hidden, labels, generator, tables)
-        self.optimizer = RowAdam(self.parameters(), lr=RATE)
+        if isinstance(self.output, LSHLinear) and learned is not None:
+            nn.init.zeros_(self.output.weight[learned:])
+        buckets = [] if isinstance(self.output, LSHLinear) else list(self.output.weight.parameters())
+        others = [p for p in self.parameters() if all(p is not bucket for bucket in buckets)]
+        groups = [{"params": others, "times": 1.0}, {"params": buckets, "times": bucket_rate}]
+        self.optimizer = RowAdam([group for group in groups if group["params"]], lr=RATE)
         self.optimizer.fuse(self.input)
         if isinstance(self.output, LSHLinear):
             self.optimizer.fuse(self.output)
 
     def training_step(self, x: CsrBatch, y: RaggedIds, seed: int) -> Step:
         h = functional.relu_dropout(self.input(x), DROPOUT, seed)
-        active = self.output.lookup_shared(h.detach(), y, hard_negatives=0, uniform=NEGATIVES, seed=seed)
+        active = self.output.lookup_shared(
+            h.detach(), y, hard_negatives=0, uniform=NEGATIVES, seed=seed, among=self.learned
+        )
         loss, grad = self.output.loss_step(h.detach(), active, "softmax")
         torch.autograd.backward(h, grad)
         self.optimizer.step()
@@ -85,7 +110,7 @@ class Network(nn.Module):
 
     def set_lr(self, factor: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = RATE * factor
+            group["lr"] = RATE * factor * group["times"]
 
     def figures(self) -> dict[str, float]:
         """Megabytes of the output layer's values (biases apart), and of the optimizer's state for them."""
@@ -105,9 +130,10 @@ def make_output(
     parts: list[FoldedWeight] = []
     for asked, ratio in tables:
         rows = asked if asked is not None else labels - sum(part.out_features for part in parts)
-        buckets = rows * hidden // ratio // TILE * TILE
-        seed, std = len(parts), OUTPUT_STD
-        parts.append(HashedWeight(rows, hidden, buckets, tile=TILE, seed=seed, init_std=std, generator=generator))
+        buckets = TILE if ratio is None else int(rows * hidden / ratio) // TILE * TILE
+        seed, std = len(parts), 0.0 if ratio is None else OUTPUT_STD
+        made = {"identity": True} if ratio == 1 else {"tile": TILE, "seed": seed}
+        parts.append(HashedWeight(rows, hidden, buckets, init_std=std, generator=generator, **made))
     return FoldedLSHLinear(hidden, labels, weight=StackedWeight(parts), index="exact")
 
 
@@ -119,6 +145,7 @@ def load() -> tuple[Dataset, Dataset]:
     weighting = TfIdf.fit(train.x, "auto")
     labels = max(train.y.num_ids, test.y.num_ids)
     counts = np.bincount(train.y.ids, minlength=labels)
+    assert int((counts >= FREQUENT_ROWS).sum()) == FREQUENT
     place = np.argsort(np.argsort(-counts, kind="stable")).astype(np.int32)
     sets = []
     for part in (train, test):
@@ -142,6 +169,10 @@ def measure(train: Dataset, test: Dataset, seed: int, options: dict[str, Any]) -
     return accuracy | {"loss": result.history[-1]["loss"], "train_seconds": seconds} | network.figures()
 
 
+def mean(runs: list[dict[str, float]]) -> dict[str, float]:
+    return {key: fmean(run[key] for run in runs) for key in runs[0]}
+
+
 def main() -> None:
     train, test = load()
     names = chosen(list(RUNS))
@@ -150,9 +181,9 @@ def main() -> None:
         for name in names:
             runs[name].append(measure(train, test, seed, RUNS[name]))
             print(f"seed {seed}, {name}: {runs[name][-1]}", file=sys.stderr, flush=True)
-    means = {name: {key: fmean(run[key] for run in of) for key in of[0]} for name, of in runs.items()}
-    result = {name: {"settings": RUNS[name], "runs": runs[name], "mean": means[name]} for name in names}
-    write("hashed_output", {"ratio": RATIO, **result})
+            means = {name: mean(of) for name, of in runs.items() if of}
+            result = {name: {"settings": RUNS[name], "runs": runs[name], "mean": means[name]} for name in means}
+            write("hashed_output", {"ratio": RATIO, **result})
     keys = ("P@1", "P@3", "P@5", "output_mb", "state_mb", "train_seconds")
     rows = [[name, *(means[name][key] for key in keys), min(r["P@1"] for r in runs[name])] for name in names]
     table(["output layer", "P@1", "P@3", "P@5", "MB", "optimizer MB", "train s", "lowest P@1"], rows)
