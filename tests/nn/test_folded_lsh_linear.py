@@ -179,6 +179,32 @@ def test_parameters_gradient_and_optimizer_state_are_as_few_as_buckets() -> None
     assert sorted(layer.state_dict()) == ["weight.buckets"]
 
 
+def test_only_the_learned_have_weights() -> None:
+    """All buckets of the ratio are theirs; the others score their biases, whatever is trained."""
+    layer = HashedLSHLinear(64, 4000, compression_ratio=16, learned=1000, index="exact")
+    trained = [p for p in layer.weight.parameters() if p.requires_grad]
+    assert sum(p.numel() for p in trained) == 64 * 4000 // 16
+    assert float(layer.weight.rows(torch.arange(500)).detach().std()) == pytest.approx(1 / 8, rel=0.05)
+    nn.init.normal_(layer.bias)
+    optimizer, labels = RowAdam(layer.parameters()), RaggedIds.from_lists([[3], [999, 1000], [3999]], 4000)
+    x, before = torch.randn(3, 64), layer.bias.detach().clone()
+    for seed in range(3):
+        active = layer.lookup_shared(x, labels, hard_negatives=0, uniform=100, seed=seed, among=1000)
+        layer.loss_step(x, active, "softmax")
+        optimizer.step()
+        optimizer.zero_grad()
+    assert torch.equal(layer(x)[:, 1000:], before[1000:].expand(3, -1))
+    assert not torch.equal(layer(x)[:, :1000], before[:1000].expand(3, -1))
+    copied = HashedLSHLinear(64, 4000, compression_ratio=16, learned=1000, index="exact")
+    copied.load_state_dict(layer.state_dict())
+    assert torch.equal(copied(x), layer(x))
+    same_candidates(copied, layer, x)
+    with pytest.raises(InputError, match="ratio must be at least 4, a bucket a learned weight; got 3"):
+        HashedLSHLinear(64, 4000, compression_ratio=3, learned=1000)
+    with pytest.raises(InputError, match=r"learned must be an integer in \[1, 3999\]; got 4000"):
+        HashedLSHLinear(64, 4000, compression_ratio=16, learned=4000)
+
+
 def test_tied_to_another_layer() -> None:
     weight = HashedWeight(NEURONS, WIDTH, 96)
     layers = [FoldedLSHLinear(WIDTH, NEURONS, bias=False, weight=weight) for _ in range(2)]

@@ -219,9 +219,7 @@ def test_only_the_first_neurons_take_part() -> None:
     assert not layer.weight.grad[30:].any()
     every = layer.lookup_shared(x, labels, hard_negatives=0, uniform=99, seed=2, among=30)
     assert sorted(every.ids.tolist()) == list(range(30))
-    with pytest.raises(
-        InputError, match="lookup_shared: hard_negatives must be 0 with `among`; got 2"
-    ):
+    with pytest.raises(InputError, match="lookup_shared: hard_negatives must be 0 with `among`; got 2"):
         layer.lookup_shared(x, labels, hard_negatives=2, uniform=9, seed=2, among=30)
     with pytest.raises(InputError, match=r"among must be an integer in \[1, 50\]; got 51"):
         layer.lookup_shared(x, labels, hard_negatives=0, uniform=9, seed=2, among=51)
