@@ -24,7 +24,7 @@ from hashfold.compress import (
     save,
 )
 from hashfold.compress.config import Config
-from hashfold.compress.export import to_dense
+from hashfold.compress.export import export_onnx, to_dense
 from hashfold.errors import InputError
 from hashfold.index import INDEXES
 from hashfold.nn import FoldedLSHLinear, FoldedSparseLinear, LSHLinear, SparseLinear, folded_weights
@@ -218,6 +218,20 @@ def test_what_cannot_be_is_refused_and_the_model_left_whole(model: nn.Module, me
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0, equal_nan=True)
     assert model(x).shape == (6, LABELS)
+
+
+def test_within_a_budget() -> None:
+    model, x = made(), rows()
+    folded = compress(model, budget=1800, data=[x], loss=lambda net, batch: net(batch).square().mean())
+    assert list(folded_weights(folded)) == ["input.weight", "output.weight"]
+    assert folded.found(x).ids.shape == (6 * 5,)
+
+
+def test_there_is_no_onnx_of_it(tmp_path) -> None:
+    pytest.importorskip("onnxscript")
+    with pytest.raises(InputError, match="layers must be torch's; got SparseLinear as input"):
+        export_onnx(compress(made(), CodebookConfig(3)), tmp_path / "m.onnx", (rows(),))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_layer_that_was_fused_is_folded() -> None:

@@ -17,6 +17,7 @@ from hashfold.compress.sizes import stored_bytes
 from hashfold.errors import InputError, MissingDependencyError
 from hashfold.io import write_atomic
 from hashfold.nn.folded import CodebookWeight, FoldedWeight, unfold_layer
+from hashfold.nn.row_layer import RowLayer
 
 _GATHERED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
 
@@ -80,13 +81,18 @@ def export_onnx(model: nn.Module, path: str | Path, inputs: tuple[Tensor, ...], 
         inputs: examples of the model's arguments.
         options: of `torch.onnx.export`, such as dynamic_shapes=({0: "batch"},).
 
-    Raises MissingDependencyError, InputError, and what torch's exporter raises. The model stays as it is.
+    Raises MissingDependencyError, InputError (a layer of sparse rows or looked-up neurons, by its name), and what
+    torch's exporter raises. The model stays as it is.
     """
     try:
         import onnxscript  # noqa: F401 - torch's exporter needs it
     except ImportError as cause:
         raise MissingDependencyError("ONNX export needs onnxscript; install hashfold[onnx].") from cause
     plain = to_dense(model).eval()
+    for name, layer in plain.named_modules():
+        if isinstance(layer, RowLayer):
+            came = f"{type(layer).__name__} as {name or 'model'}"
+            checks.fail("export_onnx", "layers must be torch's", came, "export the layers beside it")
     dense_bytes = stored_bytes(plain)
     names = {id(part): name for name, part in model.named_modules() if isinstance(part, FoldedWeight)}
     gathered = _gather_codebooks(model, plain)
