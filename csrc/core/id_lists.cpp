@@ -21,24 +21,25 @@ bool skip_list(const uint8_t*& at, const uint8_t* end, int64_t bound) {
 
 void IdLists::append(const int64_t* indptr, const int32_t* ids, int64_t rows) {
     for (int64_t i = 0; i < rows; ++i) {
+        if (lists_++ % kEvery == 0) starts_.push_back(static_cast<int64_t>(bytes_.size()));
         put_varint(bytes_, static_cast<uint32_t>(indptr[i + 1] - indptr[i]));
         int32_t last = -1;
         for (int64_t j = indptr[i]; j < indptr[i + 1]; last = ids[j++])
             put_varint(bytes_, static_cast<uint32_t>(ids[j] - last));
-        starts_.push_back(static_cast<int64_t>(bytes_.size()));
     }
 }
 
 bool IdLists::load(const uint8_t* bytes, int64_t count, int64_t lists, int64_t bound) {
-    std::vector<int64_t> starts{0};
+    std::vector<int64_t> starts;
     const uint8_t *at = bytes, *end = bytes + count;
     for (int64_t i = 0; i < lists; ++i) {
+        if (i % kEvery == 0) starts.push_back(at - bytes);
         if (!skip_list(at, end, bound)) return false;
-        starts.push_back(at - bytes);
     }
     if (at != end) return false;
     bytes_.assign(bytes, end);
     starts_ = std::move(starts);
+    lists_ = lists;
     return true;
 }
 

@@ -10,7 +10,7 @@ namespace hashfold {
 
 class IdLists {
   public:
-    int64_t lists() const { return static_cast<int64_t>(starts_.size()) - 1; }
+    int64_t lists() const { return lists_; }
     int64_t bytes() const { return static_cast<int64_t>(bytes_.size() + starts_.size() * sizeof(int64_t)); }
 
     // Row i holds ids[indptr[i]] to ids[indptr[i + 1]], ascending and distinct.
@@ -18,9 +18,17 @@ class IdLists {
 
     template <class Body>
     void each(int64_t list, const Body& body) const {
-        const uint8_t* at = bytes_.data() + starts_[list];
-        int32_t id = -1;
-        for (uint32_t left = get_varint(at); left > 0; --left) body(id += static_cast<int32_t>(get_varint(at)));
+        const uint8_t* at = bytes_.data() + starts_[list / kEvery];
+        for (int64_t before = list % kEvery; before > 0; --before)
+            for (uint32_t left = get_varint(at); left > 0; --left) get_varint(at);
+        read(at, body);
+    }
+
+    // body(list, id) for all ids of all lists, in order.
+    template <class Body>
+    void each_of_all(const Body& body) const {
+        const uint8_t* at = bytes_.data();
+        for (int64_t list = 0; list < lists_; ++list) read(at, [&](int32_t id) { body(list, id); });
     }
 
     // All lists as bytes: each its length, then the steps from -1 to its first id and from id to id.
@@ -30,8 +38,18 @@ class IdLists {
     bool load(const uint8_t* bytes, int64_t count, int64_t lists, int64_t bound);
 
   private:
+    // Lists from one whose start is kept to the next: a start for each would take more than short lists do.
+    static constexpr int64_t kEvery = 8;
+
+    template <class Body>
+    static void read(const uint8_t*& at, const Body& body) {
+        int32_t id = -1;
+        for (uint32_t left = get_varint(at); left > 0; --left) body(id += static_cast<int32_t>(get_varint(at)));
+    }
+
     std::vector<uint8_t> bytes_;
-    std::vector<int64_t> starts_{0};
+    std::vector<int64_t> starts_;  // of lists 0, kEvery, 2 kEvery ...
+    int64_t lists_ = 0;
 };
 
 }  // namespace hashfold

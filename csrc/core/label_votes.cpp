@@ -115,12 +115,13 @@ void LabelVotes::join(const Voters& voters, const Ballots& ballots, const Propos
 
 void LabelVotes::read(std::vector<int64_t>& indptr, std::vector<int32_t>& ids) const {
     const std::shared_lock hold(mutex_);
-    indptr.assign(1, 0);
+    indptr.assign(labels_.lists() + 1, 0);
     ids.clear();
-    for (int64_t row = 0; row < labels_.lists(); ++row) {
-        labels_.each(row, [&](int32_t id) { ids.push_back(id); });
-        indptr.push_back(static_cast<int64_t>(ids.size()));
-    }
+    labels_.each_of_all([&](int64_t row, int32_t id) {
+        ids.push_back(id);
+        ++indptr[row + 1];
+    });
+    for (int64_t row = 0; row < labels_.lists(); ++row) indptr[row + 1] += indptr[row];
 }
 
 std::vector<uint8_t> LabelVotes::save() const {

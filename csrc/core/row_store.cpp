@@ -89,17 +89,23 @@ bool RowStore::load(const uint8_t* columns, int64_t columns_size, const uint8_t*
         if (!std::isfinite(scales[i]) || std::signbit(scales[i])) return false;
     RowStore loaded(num_cols_);
     std::vector<int32_t> ids;
-    int64_t at = 0;
-    for (int64_t i = 0; i < rows; ++i) {
-        ids.clear();
-        lists.each(i, [&](int32_t id) { ids.push_back(id); });
-        const auto size = static_cast<int64_t>(ids.size());
-        if (at + size > count || std::any_of(bytes + at, bytes + at + size, [](uint8_t b) { return b == 0; }))
-            return false;
-        loaded.append_bytes(ids.data(), bytes + at, size, scales[i]);
-        at += size;
-    }
-    if (at != count) return false;
+    int64_t row = 0, at = 0;
+    const auto finish = [&](int64_t until) {  // rows from `row` on, `ids` being those of the first
+        for (; row < until; ids.clear(), ++row) {
+            const auto size = static_cast<int64_t>(ids.size());
+            if (at + size > count || std::any_of(bytes + at, bytes + at + size, [](uint8_t b) { return b == 0; }))
+                return false;
+            loaded.append_bytes(ids.data(), bytes + at, size, scales[row]);
+            at += size;
+        }
+        return true;
+    };
+    bool good = true;
+    lists.each_of_all([&](int64_t of, int32_t id) {
+        good = good && finish(of);
+        ids.push_back(id);
+    });
+    if (!good || !finish(rows) || at != count) return false;
     *this = std::move(loaded);
     return true;
 }
