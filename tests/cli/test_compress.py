@@ -9,8 +9,14 @@ from cli.helpers import refuse, run, succeed, succeed_json
 
 def test_a_model_is_folded_part_by_part(rows: Trained, tmp_path: Path) -> None:
     small = tmp_path / "small"
-    answer = succeed_json("compress", rows.model, "-o", small, "--bits", "3", "--terms", "4")
-    assert answer["fold"] == {"bits": 3, "buckets": None, "terms": 4}
+    answer = succeed_json("compress", rows.model, "-o", small, "--bits", "3", "--near-share", "0.5")
+    assert answer["fold"] == {
+        "bits": 3,
+        "label_bits": None,
+        "buckets": None,
+        "near_bits": None,
+        "near_share": 0.5,
+    }
     assert answer["bytes"] < answer["bytes_before"]
     assert succeed_json("eval", small, rows.valid)["P@1"] > 0.9
     lines = (succeed("predict", m, "-k", "2", stdin=rows.valid.read_bytes()).stdout for m in (rows.model, small))

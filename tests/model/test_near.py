@@ -186,3 +186,25 @@ def test_misuse_is_one_line_and_changes_nothing(call, says):
     assert "\n" not in str(caught.value)
     np.testing.assert_equal(near.state(), before)
     assert_same(near.vote(x, 5), answer)
+
+
+def test_packed_rows_keep_their_share_and_length_their_labels_and_settings():
+    near = filled(index="inverted", neighbours=7, power=3.0)
+    before = near.index.rows()
+    for share in (0.3, 1.0):
+        small = near.packed(8, share)
+        assert small.config() | near.config() == near.config() | {"index": "inverted", "options": {}}
+        rows = small.index.rows()
+        lengths, old = (np.sqrt(r.to_scipy().power(2).sum(axis=1)) for r in (rows, before))
+        np.testing.assert_allclose(lengths, old, rtol=1e-4)
+        for part in ("indptr", "ids"):
+            np.testing.assert_array_equal(getattr(small.labels(), part), getattr(near.labels(), part))
+        for i in range(0, N, 50):
+            span = slice(before.indptr[i], before.indptr[i + 1])
+            squares = np.sort(before.values[span].astype(np.float64) ** 2)[::-1]
+            wanted = np.searchsorted(np.cumsum(squares), share * squares.sum() * (1 - 1e-9)) + 1
+            kept = rows.indices[rows.indptr[i] : rows.indptr[i + 1]]
+            assert len(kept) == min(wanted, len(squares))
+            assert set(kept) <= set(before.indices[span])
+    with pytest.raises(InputError, match="share"):
+        near.packed(2, 0.0)

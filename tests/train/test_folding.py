@@ -10,6 +10,7 @@ import torch
 
 from hashfold.data import synthetic
 from hashfold.errors import InputError, ModelFolderError
+from hashfold.index import PackedRowIndex
 from hashfold.model import FoldedNetwork, HashfoldModel, LookupNetwork, Lookups
 from hashfold.train import Fold, fit_model, fold_model, fold_within
 from hashfold.train.folding import _lines
@@ -27,7 +28,7 @@ def model(data) -> HashfoldModel:
 
 @pytest.fixture(scope="module")
 def small(model) -> HashfoldModel:
-    return fold_model(model, Fold(bits=3, buckets=20_000, terms=8))
+    return fold_model(model, Fold(bits=3, buckets=20_000, near_bits=3, near_share=0.7))
 
 
 def same(one: HashfoldModel, other: HashfoldModel, rows, **ways) -> bool:
@@ -42,8 +43,8 @@ def test_every_part_is_smaller_and_the_model_nearly_as_good(model, small, data) 
     books_and_biases = 4 * (model.num_features + 2 * model.num_labels + 40)
     assert small.network.nbytes <= weights * 3 / 8 + books_and_biases + 64
     assert small.lookups.wide.num_buckets <= 20_000 < model.lookups.wide.num_buckets
-    assert np.diff(small.lookups.near.index.rows().indptr).max() == 8
-    assert small.lookups.near.nbytes < model.lookups.near.nbytes
+    assert isinstance(small.lookups.near.index, PackedRowIndex)
+    assert small.lookups.near.index.nbytes < 0.4 * model.lookups.near.index.nbytes
     for parts in (None, ("deep", "near"), ("wide", "near")):
         before, after = (m.evaluate(test, (1,), parts=parts)["P@1"] for m in (model, small))
         assert after > before - 0.06
@@ -51,7 +52,7 @@ def test_every_part_is_smaller_and_the_model_nearly_as_good(model, small, data) 
 
 def test_the_model_handed_in_stays_as_it_is(model, data) -> None:
     before = model.top_k(data[1].x, 5)
-    fold_model(model, Fold(bits=2, buckets=5_000, terms=3))
+    fold_model(model, Fold(bits=2, label_bits=3, buckets=5_000, near_share=0.4))
     for have, want in zip(model.top_k(data[1].x, 5), before, strict=True):
         np.testing.assert_array_equal(have, want)
     assert isinstance(model.network, LookupNetwork)
@@ -64,7 +65,7 @@ def test_the_folder_comes_back_bit_for_bit_and_is_small(model, small, data, tmp_
     whole = model.save(tmp_path / "whole")
     size = {p: sum(f.stat().st_size for f in p.iterdir()) for p in (tmp_path / "small", whole)}
     assert size[tmp_path / "small"] < 0.5 * size[whole]
-    assert again.training["fold"] == {"bits": 3, "buckets": 20_000, "terms": 8}
+    assert again.training["fold"] == vars(Fold(bits=3, buckets=20_000, near_bits=3, near_share=0.7))
 
 
 def test_a_folded_model_explains_adds_and_gives_probabilities(small, data, tmp_path) -> None:
@@ -102,7 +103,7 @@ def test_a_budget_is_kept_in_memory(model, megabytes) -> None:
 
 
 def test_what_fits_a_budget_stays(model) -> None:
-    assert fold_within(model, 100_000_000) == Fold(bits=3)
+    assert fold_within(model, 100_000_000) == Fold(bits=3, label_bits=3)
 
 
 def test_scores_are_brought_back_to_what_they_were() -> None:
@@ -126,7 +127,7 @@ def test_bad_folds_are_refused(model, small, data, tmp_path) -> None:
     with pytest.raises(InputError, match="a model without near"):
         fold_model(replace(model, lookups=lookups), Fold(buckets=5_000))
     with pytest.raises(InputError, match="a model without it"):
-        fold_model(replace(model, lookups=lookups), Fold(terms=5))
+        fold_model(replace(model, lookups=lookups), Fold(near_share=0.5))
     with pytest.raises(InputError, match="Fold"):
         Fold(bits=9)
     with pytest.raises(InputError, match="a folded one"):

@@ -21,8 +21,12 @@ from hashfold.cli.app import Invocation, common, show_json
 )
 @click.option("--ratio", type=click.FloatRange(min=1), help="The same as a share of MODEL's bytes; default 4.")
 @click.option("--bits", type=click.IntRange(1, 8), help="Of a weight of the deep path.")
+@click.option("--label-bits", type=click.IntRange(1, 8), help="Of a label's weights there; default as --bits.")
 @click.option("--buckets", type=click.IntRange(min=1), help="Cross weights of the wide path, a byte each.")
-@click.option("--terms", type=click.IntRange(min=1), help="Entries kept of each stored row of near.")
+@click.option("--near-bits", type=click.IntRange(1, 8), help="Of a value of near's stored rows, then packed.")
+@click.option(
+    "--near-share", type=float, help="Of each stored row's squared length, what its entries kept make up."
+)
 @options.machine
 @common
 def compress(
@@ -33,15 +37,18 @@ def compress(
     megabytes: float | None,
     ratio: float | None,
     bits: int | None,
+    label_bits: int | None,
     buckets: int | None,
-    terms: int | None,
+    near_bits: int | None,
+    near_share: float | None,
     threads: int | None,
 ) -> None:
     """Fold the model folder MODEL into a smaller one, SMALL, on disk and in memory.
 
     Weights of the deep path become packed codes for shared values, cross weights are trained again in fewer
-    buckets, and stored rows keep their heaviest terms. Say how small by --megabytes or --ratio, or part by part by
-    --bits, --buckets and --terms (what is not named stays). No data is needed: the model's own rows are used.
+    buckets, and stored rows keep their heaviest terms, in packed lists. Say how small by --megabytes or --ratio,
+    or part by part by the other options (what is not named stays). No data is needed: the model's own rows are
+    used.
     """
     from hashfold.io import check_destination
     from hashfold.model import HashfoldModel
@@ -49,9 +56,11 @@ def compress(
 
     start = time.perf_counter()
     options.use_threads(threads)
-    parts = options.given(bits=bits, buckets=buckets, terms=terms)
+    parts = options.given(
+        bits=bits, label_bits=label_bits, buckets=buckets, near_bits=near_bits, near_share=near_share
+    )
     if sum((bool(parts), megabytes is not None, ratio is not None)) > 1:
-        raise click.UsageError("give one of --megabytes, --ratio, and the parts (--bits, --buckets, --terms)")
+        raise click.UsageError("give one of --megabytes, --ratio, and the parts (--bits, --buckets, ...)")
     check_destination(output, overwrite=overwrite)
     whole = HashfoldModel.load(model)
     before = _bytes(model)

@@ -193,3 +193,11 @@ def _rank_one(logs: Float64, row: Int64, column: Int32, shape: tuple[int, int]) 
         rows = _projected(logs - columns[column], one, row, rows)
         columns = _projected(logs - rows[row], one, column, columns)
     return np.exp(rows), np.exp(columns)
+
+
+def packed_bytes(lengths: npt.NDArray[np.integer], rows: int, bits: int) -> int:
+    """Memory of an index of so many rows (in one block) whose columns' lists have these lengths, nearly."""
+    n = lengths[lengths > 0].astype(np.float64)
+    low = np.floor(np.log2(max(1, rows) / n))
+    lists = float((np.ceil((n * (low + bits + 1) + rows / 2**low + 1) / 8) + 1 + (n >= 128)).sum())
+    return int(lists) + len(lengths) * 9 + 4 * rows

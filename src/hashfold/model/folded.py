@@ -49,16 +49,19 @@ class FoldedNetwork(DeepPath):
 
     @classmethod
     @torch.no_grad()
-    def of(cls, network: LookupNetwork, bits: int) -> FoldedNetwork:
+    def of(cls, network: LookupNetwork, bits: int, label_bits: int | None = None) -> FoldedNetwork:
         """The codebooks nearest to the network's weights: exact k-means of every 2^bits rows.
 
-        A codebook then takes four bytes a row, as a scale would, and is worth more.
+        bits: of a feature's weights; label_bits: of a label's, by default as many. A codebook takes four bytes a
+        row, as a scale would, and is worth more.
         """
-        checks.integer("FoldedNetwork", "bits", bits, low=1, high=8)
-        weights = [
-            CodebookWeight.from_dense(layer.weight.detach(), bits, group_rows=min(2**bits, len(layer.weight)))
-            for layer in (network.input, network.output)
-        ]
+        op, layers = "FoldedNetwork", (network.input, network.output)
+        chosen = (bits, bits if label_bits is None else label_bits)
+        weights = []
+        for layer, count in zip(layers, chosen, strict=True):
+            checks.integer(op, "bits", count, low=1, high=8)
+            weight = layer.weight.detach()
+            weights.append(CodebookWeight.from_dense(weight, count, group_rows=min(2**count, len(weight))))
         assert network.input.bias is not None
         bias = None if network.output.bias is None else network.output.bias.detach().clone()
         # virtual rows are float32, and looked up by an index that keeps none of them

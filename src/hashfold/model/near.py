@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hashfold import checks
-from hashfold.index import Candidates, RowIndex, make_row_index
+from hashfold.index import Candidates, PackedRowIndex, RowIndex, make_row_index
 from hashfold.index.base import Arrays, state_array
+from hashfold.kernels.hashed_blocks import Float64
 from hashfold.kernels.native import core
 from hashfold.sparse import MAX_IDS, CsrBatch, Float32, Int32, Int64, Ragged, RaggedIds
 
@@ -148,16 +149,24 @@ class Near:
         indptr, ids = self._labels.read()
         return RaggedIds(indptr, ids, self.num_labels)
 
-    def trimmed(self, terms: int) -> Near:
-        """The same rows and labels with the `terms` heaviest entries of each row, scaled to the length it had.
+    def packed(self, bits: int, share: float = 1.0) -> Near:
+        """The same rows and labels in packed lists, see `PackedRowIndex.of`: one to two bytes an entry.
 
-        Without the scaling long rows would lose, as they leave out more: on acl-authors it halves what trimming
-        costs.
+        bits: of a value. share: of a row's squared length that its entries left, the heaviest, make up at least;
+        they are scaled to the length that it had. Without the scaling long rows would lose, leaving out more.
         """
-        terms = checks.integer("Near.trimmed", "terms", terms, low=1)
         rows = self._rows.rows()
-        near = Near(**self.config())
-        near.add(_heaviest(rows, terms), self.labels())
+        if checks.number("Near.packed", "share", share, above=0, high=1) < 1:
+            rows = _heaviest(rows, share)
+        return self._with(PackedRowIndex.of(rows, bits))
+
+    def _with(self, rows: RowIndex) -> Near:
+        """The same labels, of these rows."""
+        settings = rows.config()
+        features, name = settings.pop("num_cols"), settings.pop("name")
+        near = Near(features, self.num_labels, index=name, options=settings, neighbours=self._neighbours)
+        near._power, near._rows, labels = self._power, rows, self.labels()
+        near._labels.append(labels.indptr, labels.ids)
         return near
 
     def config(self) -> dict[str, Any]:
@@ -195,12 +204,21 @@ class Near:
         self._labels = loaded
 
 
-def _heaviest(rows: CsrBatch, terms: int) -> CsrBatch:
-    """The largest entries of each row (equal ones: the first), scaled to the row's length."""
+def heavier_share(rows: CsrBatch) -> Float64:
+    """(nnz,): of each entry the share of its row's squared length in heavier ones; equal ones as they stand."""
     row = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
     order = np.lexsort((-rows.values, row))
-    kept = np.zeros(rows.nnz, bool)
-    kept[order[np.arange(rows.nnz) - rows.indptr[row] < terms]] = True
+    squares = rows.values[order].astype(np.float64) ** 2
+    sums = np.concatenate([[0], np.cumsum(squares)])
+    starts, ends = sums[rows.indptr[:-1]][row], sums[rows.indptr[1:]][row]  # rows stay in their places
+    share = np.empty(rows.nnz)
+    share[order] = np.divide(sums[:-1] - starts, ends - starts, out=np.zeros(rows.nnz), where=ends > starts)
+    return share
+
+
+def _heaviest(rows: CsrBatch, share: float) -> CsrBatch:
+    """As few entries of each row as make up that share of its squared length, scaled to its length."""
+    row, kept = np.repeat(np.arange(len(rows)), np.diff(rows.indptr)), heavier_share(rows) < share
     squares = rows.values.astype(np.float64) ** 2
     whole, left = (np.bincount(row, weights=w, minlength=len(rows)) for w in (squares, squares * kept))
     scale = np.sqrt(whole / np.maximum(left, np.finfo(np.float64).tiny))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -10,14 +11,19 @@ import numpy.typing as npt
 
 from hashfold import checks
 from hashfold.data import Dataset
+from hashfold.index.rows_packed import packed_bytes
 from hashfold.model import FoldedNetwork, HashfoldModel, LookupNetwork, Lookups, Near, Wide
+from hashfold.model.near import heavier_share
 from hashfold.model.wide import LEAST_BUCKETS
-from hashfold.sparse import Float32, Int64, Ragged
+from hashfold.sparse import CsrBatch, Float32, Int64, Ragged
 from hashfold.train.lookups import LookupConfig, fit_wide, shortlists
 
 SAMPLE_ROWS = 2_000
-SHARE_OF_NEAR = 0.5  # of what a budget leaves to near and wide
-ENTRY_BYTES, ROW_BYTES = 6, 20  # of a stored row in memory: an entry, in the row and in its list; beside them
+DEEP = (((3, 3), 0.25), ((2, 3), 0.5), ((1, 2), 0.5), ((1, 1), float("inf")))
+"""Bits of a feature's and of a label's weights, and the part of a budget that they may take."""
+SHARE_OF_NEAR = 0.45  # of what a budget leaves to near and wide
+NEAR_BITS = 2
+ENOUGH = 0.95  # of a stored row's squared length: what the light terms add is not worth their time
 LABEL_BYTES = 28  # of a label in wide and in the counts
 
 
@@ -25,27 +31,42 @@ LABEL_BYTES = 28  # of a label in wide and in the counts
 class Fold:
     """How small each look-up becomes; None leaves it as it is.
 
-    bits: of a weight of the deep path, 1 to 8: shared values in codebooks. buckets: cross weights, a byte each.
-    terms: entries of each stored row, the heaviest.
+    bits: of a feature's weight in the deep path, 1 to 8, shared values in codebooks; label_bits: of a label's, by
+    default as many. buckets: cross weights, a byte each. near_bits: of a value of the stored rows, 1 to 8, which
+    then lie in packed lists. near_share: of each row's squared length that its entries left, the heaviest, make
+    up; then near_bits is 2 by default.
     """
 
     bits: int | None = None
+    label_bits: int | None = None
     buckets: int | None = None
-    terms: int | None = None
+    near_bits: int | None = None
+    near_share: float | None = None
 
     def __post_init__(self) -> None:
-        for name, high in (("bits", 8), ("buckets", 2**28), ("terms", 2**31 - 1)):
+        for name, high in _HIGHEST.items():
             if getattr(self, name) is not None:
                 checks.integer("Fold", name, getattr(self, name), low=1, high=high)
+        if self.near_share is not None:
+            checks.number("Fold", "near_share", self.near_share, above=0, high=1)
+        if self.label_bits is not None and self.bits is None:
+            checks.fail("Fold", "label_bits must come with bits", "none")
+
+    @property
+    def packs_near(self) -> bool:
+        return self.near_bits is not None or self.near_share is not None
+
+
+_HIGHEST = {"bits": 8, "label_bits": 8, "buckets": 2**28, "near_bits": 8}
 
 
 def fold_model(model: HashfoldModel, fold: Fold, say: Callable[[str], None] = lambda line: None) -> HashfoldModel:
     """A smaller model, on disk and in memory; `model` stays as it is. Needs no data: near keeps the training rows.
 
     deep: codebooks and packed codes, from which rows are computed where they are used; it can be trained no more.
-    wide: trained anew on the rows that near stores, in fewer buckets. near: the heaviest terms of each row. What
-    the look-ups then say is scaled to what they said before, on a sample of the stored rows (each without
-    itself as a neighbour, by least squares), so that the mixture goes on as it was fitted.
+    wide: trained anew on the rows that near stores, in fewer buckets. near: the heaviest terms of each row, in
+    packed lists. What the look-ups then say is scaled to what they said before, on a sample of the stored rows
+    (each without itself as a neighbour, by least squares), so that the mixture goes on as it was fitted.
 
     Raises InputError, and nothing is changed: a model without the part to be folded, or folded already; buckets
     and no neighbours to train on.
@@ -56,15 +77,15 @@ def fold_model(model: HashfoldModel, fold: Fold, say: Callable[[str], None] = la
     folded = replace(lookups, mixers=dict(lookups.mixers))
     if fold.bits is not None:
         assert isinstance(lookups.network, LookupNetwork)
-        folded.network = FoldedNetwork.of(lookups.network, fold.bits)
-        say(f"deep: {fold.bits} bits a weight")
+        folded.network = FoldedNetwork.of(lookups.network, fold.bits, fold.label_bits)
+        say(f"deep: {fold.bits} bits a weight of a feature, {fold.label_bits or fold.bits} of a label")
     if fold.buckets is not None and lookups.wide is not None:
         assert stored is not None
         folded.wide = _smaller_wide(lookups, stored, fold.buckets)
         say(f"wide: {fold.buckets:,} buckets instead of {lookups.wide.num_buckets:,}")
-    if fold.terms is not None and lookups.near is not None:
-        folded.near = lookups.near.trimmed(fold.terms)
-        say(f"near: {folded.near.index.row_nbytes:,} bytes of rows, not {lookups.near.index.row_nbytes:,}")
+    if fold.packs_near and lookups.near is not None:
+        folded.near = lookups.near.packed(fold.near_bits or NEAR_BITS, fold.near_share or 1.0)
+        say(f"near: {folded.near.index.nbytes:,} bytes of rows, not {lookups.near.index.nbytes:,}")
     if stored is not None and lookups.mixers:
         _adapt(lookups, folded, stored)
     return replace(model, lookups=folded, training={**model.training, "fold": vars(fold)})
@@ -73,31 +94,50 @@ def fold_model(model: HashfoldModel, fold: Fold, say: Callable[[str], None] = la
 def fold_within(model: HashfoldModel, most_bytes: int) -> Fold:
     """How to fold a model so that its look-ups take at most so many bytes in memory.
 
-    The deep path gets 3 bits a weight if that is a third of the bytes or less, else 2. Near and wide share the
-    rest, near's half as entries of its rows; what either does not need goes to the other, and what fits stays.
+    The deep path gets the first of `DEEP` that takes no more than its part of the bytes. Near and wide share the
+    rest: near's part goes into entries of its rows, in 2 bits each, up to a share of `ENOUGH` of their squared
+    length; what either does not need goes to the other, and what fits as it is stays.
 
     Raises InputError: fewer bytes than the smallest fold takes.
     """
     lookups, op = model.lookups, "fold_within"
     fixed = 4 * model.num_features + 8 * model.num_labels + _tables(lookups)
-    bits, deep = None, 0
+    bits, label_bits, deep = None, None, 0
     if lookups.network is not None:
-        choices = {b: _deep_bytes(lookups, b) for b in (3, 2)}
-        bits = 3 if choices[3] <= most_bytes / 3 else 2
-        deep = choices[bits]
+        bits, label_bits = next(b for b, part in DEEP if _deep_bytes(lookups, *b) <= part * most_bytes)
+        deep = _deep_bytes(lookups, bits, label_bits)
     rest = most_bytes - fixed - deep
     least_wide = 0 if lookups.wide is None else LEAST_BUCKETS * int((lookups.wide.sizes > 0).sum())
-    least_near = 0 if lookups.near is None else ENTRY_BYTES * len(lookups.near)
+    rows = None if lookups.near is None else _Packing(lookups.near.index.rows())
+    least_near = rows.bytes(0.01) if rows else 0
     if rest < least_wide + least_near:
         least = fixed + deep + least_wide + least_near
         checks.fail(op, f"there must be at least {least:,} bytes for this model", f"{most_bytes:,}")
     whole_wide = 0 if lookups.wide is None else lookups.wide.num_buckets
-    whole_near = 0 if lookups.near is None else ENTRY_BYTES * lookups.near.index.rows().nnz
-    near = min(whole_near, max(least_near, int(rest * SHARE_OF_NEAR), rest - whole_wide))
-    near = min(near, rest - least_wide)
-    buckets = rest - near if rest - near < whole_wide else None
-    terms = max(1, near // (ENTRY_BYTES * len(lookups.near))) if lookups.near and near < whole_near else None
-    return Fold(bits, buckets, terms)
+    if lookups.near is None or rows is None:
+        return Fold(bits, label_bits, rest if rest < whole_wide else None)
+    if lookups.near.index.nbytes + whole_wide <= rest:
+        return Fold(bits, label_bits)
+    near = max(least_near, int(rest * SHARE_OF_NEAR), rest - whole_wide)
+    share = rows.share(min(near, rest - least_wide))
+    left = rest - rows.bytes(share)
+    return Fold(bits, label_bits, left if left < whole_wide else None, NEAR_BITS, share)
+
+
+class _Packing:
+    """How many bytes stored rows take in packed lists, by the share of their squared length that is kept."""
+
+    def __init__(self, rows: CsrBatch) -> None:
+        self._rows, self._before = rows, heavier_share(rows)
+
+    def bytes(self, share: float) -> int:
+        lengths = np.bincount(self._rows.indices[self._before < share], minlength=self._rows.num_cols)
+        return packed_bytes(lengths, len(self._rows), NEAR_BITS)
+
+    def share(self, most: int) -> float:
+        """The largest that fits into so many bytes, in hundredths, from the least to enough."""
+        shares = np.arange(1, round(100 * ENOUGH) + 1) / 100
+        return float(shares[max(1, bisect_right(shares, most, key=self.bytes)) - 1])
 
 
 def _check(lookups: Lookups, fold: Fold) -> None:
@@ -105,9 +145,13 @@ def _check(lookups: Lookups, fold: Fold) -> None:
     if fold.bits is not None and not isinstance(lookups.network, LookupNetwork):
         came = "a model without one" if lookups.network is None else "a folded one"
         checks.fail(op, "bits are of a deep path", came, "leave bits out")
-    for part, value in (("wide", fold.buckets), ("near", fold.terms)):
+    for part, value in (("wide", fold.buckets), ("near", fold.near_bits or fold.near_share)):
         if value is not None and part not in lookups.parts:
-            checks.fail(op, f"{'buckets are' if part == 'wide' else 'terms are'} of {part}", "a model without it")
+            checks.fail(
+                op,
+                f"{'buckets are' if part == 'wide' else 'near_bits and near_share are'} of {part}",
+                "a model without it",
+            )
     if fold.buckets is not None and lookups.near is None:
         remedy = "train with fewer: hashfold train --buckets"
         checks.fail(op, "fewer buckets are trained on the rows that near stores", "a model without near", remedy)
@@ -164,17 +208,18 @@ def _lines(x: Float32, y: Float32, weight: Float32) -> tuple[npt.NDArray[np.floa
     return slope, mean_y - slope * mean_x
 
 
-def _deep_bytes(lookups: Lookups, bits: int) -> int:
+def _deep_bytes(lookups: Lookups, bits: int, label_bits: int) -> int:
     network = lookups.network
     if not isinstance(network, LookupNetwork):
         checks.fail("fold", "a deep path is folded once", "a folded one")
     config = network.config
-    codes_and_books = -(-config.hidden * bits // 8) + 4
-    return (config.num_features + config.num_labels) * codes_and_books + 4 * (config.num_labels + config.hidden)
+    sides = ((config.num_features, bits), (config.num_labels, label_bits))
+    codes_and_books = sum(rows * (-(-config.hidden * b // 8) + 4) for rows, b in sides)
+    return codes_and_books + 4 * (config.num_labels + config.hidden)
 
 
 def _tables(lookups: Lookups) -> int:
-    """Bytes that stay whatever the fold."""
+    """Bytes that stay whatever the fold, beside the rows."""
     near: Near | None = lookups.near
-    rows = 0 if near is None else ROW_BYTES * len(near) + len(near.state()["labels"])
-    return rows + (0 if lookups.wide is None else LABEL_BYTES * lookups.wide.num_labels)
+    labels = 0 if near is None else near.nbytes - near.index.nbytes
+    return labels + (0 if lookups.wide is None else LABEL_BYTES * lookups.wide.num_labels)
