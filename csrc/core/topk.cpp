@@ -128,9 +128,9 @@ template <class Queries, class ItemsOf>
 void top_k_of(const Queries& queries, const ItemsOf& items, int64_t k, int32_t* ids, float* scores,
               int64_t* counts) {
     const int64_t rows = queries.rows(), num_items = count_of(items);
+    if (rows == 0) return;
     const int64_t blocks = (rows + kQueryBlock - 1) / kQueryBlock;
-    const int64_t wanted =
-        blocks >= num_threads() ? 1 : (num_threads() + blocks - 1) / std::max<int64_t>(1, blocks);
+    const int64_t wanted = blocks >= num_threads() ? 1 : (num_threads() + blocks - 1) / blocks;
     const int64_t span = std::max<int64_t>(kItemBlock, (num_items + wanted - 1) / wanted);
     const int64_t spans = (num_items + span - 1) / span;
     std::vector<std::vector<Best>> parts(blocks * spans);

@@ -7,6 +7,7 @@ import pytest
 
 from hashfold.errors import InputError
 from hashfold.index import INDEXES, VirtualRows, make_index, virtual
+from hashfold.index.virtual import EightBitRows
 
 N, DIM, ROWS = 700, 24, 30
 
@@ -97,3 +98,12 @@ def test_bad_rows_are_refused(small_blocks) -> None:
         make_index("exact", N, DIM, precision="int8").build(Made(rows_of(N, DIM, 0)))
     with pytest.raises(InputError, match="a tree keeps a copy of every row; got virtual rows"):
         make_index("tree", N, DIM).build(Made(rows_of(N, DIM, 0)))
+
+
+@pytest.mark.parametrize("name", ["exact", "clustered"])
+def test_rows_scanned_in_8_bits_score_as_a_copy_in_8_bits(name, small_blocks) -> None:
+    array, x = rows_of(N, DIM, 0), rows_of(ROWS, DIM, 2)
+    copied, made = make_index(name, N, DIM, precision="int8"), make_index(name, N, DIM)
+    copied.build(array)
+    made.build(EightBitRows(Made(array)))
+    assert_alike(copied.query(x, 17), made.query(x, 17))

@@ -47,11 +47,14 @@ def _top_k_in_blocks(x: Float32, vectors: VirtualRows, bias: Float32 | None, k: 
     ids, scores = np.empty((len(x), 0), np.int32), np.empty((len(x), 0), np.float32)
     for part in spans(vectors):
         offset = None if bias is None else bias[part]
-        new = top_k(x, vectors[part], offset, min(k, part.stop - part.start))
+        new = top_k(x, vectors.scanned(part), offset, min(k, part.stop - part.start))
         ids = np.concatenate((ids, new[0] + np.int32(part.start)), 1)
         scores = np.concatenate((scores, new[1]), 1)
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        ids, scores = np.take_along_axis(ids, best, 1), np.take_along_axis(scores, best, 1)
+        width = min(k, ids.shape[1])
+        indptr = np.arange(len(x) + 1, dtype=np.int64) * ids.shape[1]
+        core.rank_rows(width, indptr, ids.reshape(-1), scores.reshape(-1))  # the best of each row, side by side
+        ids = ids.reshape(-1)[: len(x) * width].reshape(len(x), width)
+        scores = scores.reshape(-1)[: len(x) * width].reshape(len(x), width)
     return ids, scores
 
 
@@ -102,7 +105,7 @@ def _score_virtual(
         starts = np.searchsorted(of_row[here], np.arange(len(indptr)))
         part = np.empty(len(here), np.float32)
         local = (places[here] - at).astype(np.int32)
-        core.score_rows(x, vectors[block], None if bias is None else bias[block], starts, local, part)
+        score_rows(x, vectors.scanned(block), None if bias is None else bias[block], starts, local, part)
         scores[here] = part
 
 

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from hashfold.kernels.quantized import QuantizedRows
 from hashfold.sparse import Float32
 
 BLOCK_BYTES = 4 << 20
@@ -35,9 +36,30 @@ class VirtualRows(ABC):
             return self.make(np.arange(*chosen.indices(len(self)), dtype=np.int64))
         return self.make(np.asarray(chosen, np.int64))
 
+    def scanned(self, chosen: slice | npt.NDArray[np.integer]) -> Float32 | QuantizedRows:
+        """The rows as a scan multiplies them."""
+        return self[chosen]
+
     @abstractmethod
     def make(self, ids: npt.NDArray[np.int64]) -> Float32:
         """The rows of these ids."""
+
+
+class EightBitRows(VirtualRows):
+    """Other virtual rows, multiplied in 8 bits: faster by the more the more queries there are.
+
+    A row has the same bits in whatever block it is made.
+    """
+
+    def __init__(self, rows: VirtualRows) -> None:
+        super().__init__(*rows.shape)
+        self._rows = rows
+
+    def scanned(self, chosen: slice | npt.NDArray[np.integer]) -> QuantizedRows:
+        return QuantizedRows.quantize(self[chosen])
+
+    def make(self, ids: npt.NDArray[np.int64]) -> Float32:
+        return self._rows.make(ids)
 
 
 Vectors: TypeAlias = Float32 | VirtualRows

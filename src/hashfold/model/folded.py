@@ -7,27 +7,26 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from hashfold import checks, functional
-from hashfold.index.virtual import Vectors
+from hashfold.index.virtual import EightBitRows, Vectors, rows_at_once
 from hashfold.model.deep import DeepPath, NetworkConfig
 from hashfold.model.network import LookupNetwork
 from hashfold.nn.folded import CodebookWeight, FoldedWeight
 from hashfold.nn.lsh_linear import RowsOf
 from hashfold.sparse import CsrBatch, Float32, Int32
 
-_ROWS_AT_ONCE = 256
-"""Of a batch, whose features' weights exist side by side: some ten thousand rows of V."""
-
 
 class FoldedNetwork(DeepPath):
     """A `LookupNetwork` that can only predict: rows of V and W are computed where they are used, and never kept.
 
-    features: V as a folded weight (num_features, hidden); labels: W, (num_labels, hidden). Scores are in float32
-    over the folded weights. Cost of predicting: scoring all labels builds each row of W once a batch, so batches
-    are far cheaper a row than single rows. Memory: the codes, and some blocks of 4 MiB.
+    features: V as a folded weight (num_features, hidden); labels: W, (num_labels, hidden), whose rows are scored
+    in 8 bits. Cost of predicting: scoring all labels builds each row of W once a batch, as the sums do those of V
+    that the batch has, so batches are far cheaper a row than single rows. Memory: the codes, and some blocks of
+    4 MiB.
     """
 
     feature_bias: Tensor
@@ -69,16 +68,18 @@ class FoldedNetwork(DeepPath):
         return cls(config, weights[0], network.input.bias.detach().clone(), weights[1], bias)
 
     def sums(self, x: CsrBatch) -> Tensor:
-        parts = [self._sums(x.take(rows)) for rows in _runs(len(x))]
-        return torch.cat(parts) if parts else torch.empty(0, self.config.hidden)
-
-    def _sums(self, x: CsrBatch) -> Tensor:
         distinct, places = np.unique(x.indices, return_inverse=True)
-        rows = self.features.rows(torch.from_numpy(distinct).long())
-        own = CsrBatch(x.indptr, places.astype(np.int32), x.values, max(1, len(distinct)))
-        if not len(distinct):
-            rows = torch.zeros(1, self.config.hidden)
-        y: Tensor = functional.sparse_linear(*functional.csr_tensors(own), rows, None) + self.feature_bias
+        y = self.feature_bias.repeat(len(x), 1)
+        step = rows_at_once(self.config.hidden)
+        shape = (len(x), len(distinct))
+        columns = sp.csr_array((x.values, places, x.indptr), shape=shape).tocsc() if len(distinct) > step else None
+        for at in range(0, len(distinct), step):
+            block = distinct[at : at + step]
+            part = CsrBatch(x.indptr, places.astype(np.int32), x.values, len(block))
+            if columns is not None:
+                part = CsrBatch.from_scipy(columns[:, at : at + step].tocsr())
+            rows = self.features.rows(torch.from_numpy(block).long())
+            y += functional.sparse_linear(*functional.csr_tensors(part), rows, None)
         return y
 
     def feature_rows(self, ids: Int32) -> Float32:
@@ -86,7 +87,7 @@ class FoldedNetwork(DeepPath):
         return rows
 
     def label_rows(self) -> tuple[Vectors, Float32 | None]:
-        return RowsOf(self.labels), None if self.label_bias is None else self.label_bias.numpy()
+        return EightBitRows(RowsOf(self.labels)), None if self.label_bias is None else self.label_bias.numpy()
 
     @property
     def nbytes(self) -> int:
@@ -122,7 +123,3 @@ class FoldedNetwork(DeepPath):
                 checks.fail(op, f"tensor {name} must be {tensor.dtype} {tuple(tensor.shape)}", came)
         network.load_state_dict({name: torch.from_numpy(np.asarray(a)) for name, a in tensors.items()})
         return network
-
-
-def _runs(rows: int) -> list[np.ndarray[Any, Any]]:
-    return [np.arange(at, min(at + _ROWS_AT_ONCE, rows)) for at in range(0, rows, _ROWS_AT_ONCE)]
