@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from benchmarks.common import chosen, data_folder, scratch, seeds
 from benchmarks.fold.built import Built, Row, parameters, summary
 from benchmarks.fold.images import Images, Recipe, error, fit, load, logits_of, record
-from benchmarks.fold.resnet import DEPTH, WIDTHS, resnet
+from benchmarks.fold.resnet import resnet
 from hashfold.compress import CodebookConfig, Schedule, StraightThrough, compress, convert, prepare, save
 from hashfold.compress import load as load_compressed
 from hashfold.nn import HashedConv2d, HashedLinear
@@ -42,7 +42,7 @@ class Plan:
     tuning: Recipe
     small: Recipe  # of the narrow and of the hashed net
     narrow: tuple[int, ...]
-    end_ratio: float  # weights to buckets of the first and the last layer, which have few
+    power: float  # of a layer's weights, to which its buckets are in proportion
     tile: int
 
 
@@ -53,7 +53,7 @@ PLAN = Plan(
     tuning=replace(DENSE, epochs=2, rate=2e-3, weight_decay=0.0, hold=0.05, distil=0.7, temperature=2.0),
     small=DENSE,
     narrow=(5, 10, 20),
-    end_ratio=2.0,
+    power=0.5,
     tile=1,
 )
 ROWS = {
@@ -61,29 +61,37 @@ ROWS = {
     "4 bits": Row(("dense", "four_bits"), "dense", "<= 0.3 more"),
     "2 bits tuned": Row(("dense", "two_bits", "tuning"), "dense", "<= 1.0 more"),
     "narrow": Row(("small", "narrow")),
-    "hashed 1/10": Row(("small", "narrow", "end_ratio", "tile"), "narrow", ">= 1 less"),
+    "hashed 1/10": Row(("small", "narrow", "power", "tile"), "narrow", ">= 1 less"),
 }
 
 
 def hashed_resnet(plan: Plan, seed: int) -> nn.Sequential:
-    """As many stored values, of batch normalisation and biases too, as the narrow net has, or a few less."""
-    dense, ends = resnet(), 9 * WIDTHS[0] + 10 * WIDTHS[-1]
-    weights = sum(p.numel() for p in dense.parameters() if p.dim() > 1)
-    budget = parameters(resnet(plan.narrow)) - (parameters(dense) - weights)
-    others = budget - ends / plan.end_ratio - DEPTH * plan.tile  # each layer rounds down to whole tiles
-    ratio, hashes = (weights - ends) / others, itertools.count(100 * seed)
+    """As many stored values, of batch normalisation and biases too, as the narrow net has, or a few less.
 
-    def options(ratio: float) -> HashOptions:
-        return {"compression_ratio": ratio, "tile": plan.tile, "seed": next(hashes)}
+    A layer's buckets are in proportion to a power of its weights: below 1, small layers are folded less.
+    """
+    dense = resnet()
+    sizes = [p.numel() for p in dense.parameters() if p.dim() > 1]
+    budget = parameters(resnet(plan.narrow)) - (parameters(dense) - sum(sizes))
+    buckets, hashes = iter(shares(budget, sizes, plan.power)), itertools.count(100 * seed)
 
-    def convolution(inputs: int, outputs: int, stride: int) -> nn.Module:
-        hashing = options(plan.end_ratio if inputs == 1 else ratio)
-        return HashedConv2d(inputs, outputs, 3, stride, 1, bias=False, **hashing)
+    def options() -> HashOptions:
+        return {"num_buckets": next(buckets), "tile": plan.tile, "seed": next(hashes)}
 
     return resnet(
-        convolution=convolution,
-        output=lambda inputs, outputs: HashedLinear(inputs, outputs, **options(plan.end_ratio)),
+        convolution=lambda i, o, stride: HashedConv2d(i, o, 3, stride, 1, bias=False, **options()),
+        output=lambda i, o: HashedLinear(i, o, **options()),
     )
+
+
+def shares(budget: int, sizes: Sequence[int], power: float) -> list[int]:
+    """Parts of `budget` in proportion to size ** power, none larger than its size."""
+    low, high = 0.0, float(max(sizes))
+    for _ in range(60):
+        middle = (low + high) / 2
+        parts = [min(size, int(middle * size**power)) for size in sizes]
+        low, high = (middle, high) if sum(parts) <= budget else (low, middle)
+    return [min(size, int(low * size**power)) for size in sizes]
 
 
 def untuned(dense: nn.Module, plan: Plan, images: Images) -> nn.Module:
