@@ -89,7 +89,7 @@ class StraightThrough:
     refresh_steps: 0: each weight keeps its value. n: beside the shared values the weights themselves are trained,
     by the gradients that their values get (straight-through), and every n steps of `Schedule` each takes the
     value that has come nearest. Of 1 bit, 1 is far better than 0 (digits, 64-32-10: 94 % against 85 %), of 2 bits
-    they are alike.
+    they are alike; with batch normalisation take 1 (a ResNet-20 of 2 bits: benchmarks/NOTES.md).
     """
 
     refresh_steps: int = 0
