@@ -106,23 +106,50 @@ def written(name: str) -> dict[str, Any]:
 
 
 def plot(
-    name: str, curves: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str, title: str, log_x: bool = False
+    name: str,
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    x: str,
+    y: str,
+    title: str,
+    log_x: bool = False,
+    log_y: bool = False,
 ) -> None:
     """Curves of (x, y) points to results/NAME.svg, if matplotlib is there (the extra `plot`)."""
+    if (figure := blank(name, 4.0)) is None:
+        return
+    axes = figure.subplots()
+    for label, points in curves.items():
+        axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label)
+    axes.set(xlabel=x, ylabel=y, title=title, xscale="log" if log_x else "linear")
+    axes.set(**{"yscale": "log"} if log_y else {"ylim": (0, None)})
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(RESULTS / f"{name}.svg", metadata={"Date": None})
+
+
+def bars(name: str, shares: Mapping[str, float], x: str, title: str) -> None:
+    """Horizontal bars, one below the other, to results/NAME.svg, if matplotlib is there."""
+    if (figure := blank(name, 1.0 + 0.22 * len(shares))) is None:
+        return
+    axes = figure.subplots()
+    drawn = axes.barh(list(shares), list(shares.values()))
+    axes.bar_label(drawn, fmt="{:.2f}", fontsize=7, padding=2)
+    axes.axvline(1.0, color="black", linewidth=0.8)
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", labelsize=7)
+    axes.set(xlabel=x, title=title, xlim=(0, max(1.1, 1.1 * max(shares.values()))))
+    figure.savefig(RESULTS / f"{name}.svg", metadata={"Date": None})
+
+
+def blank(name: str, height: float) -> Any:
+    """A figure to draw on; None, and a word about it, without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         print(f"no plot of {name}: matplotlib is not installed (pip install 'hashfold[plot]')")
-        return
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    axes = figure.subplots()
-    for label, points in curves.items():
-        axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label)
-    axes.set(xlabel=x, ylabel=y, title=title, ylim=(0, None), xscale="log" if log_x else "linear")
-    axes.grid(alpha=0.3)
-    axes.legend()
+        return None
     RESULTS.mkdir(exist_ok=True)
-    figure.savefig(RESULTS / f"{name}.svg", metadata={"Date": None})
+    return Figure(figsize=(6.4, height), layout="constrained")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
