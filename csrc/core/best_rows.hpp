@@ -33,6 +33,9 @@ class Best {
 
     float limit() const { return limit_; }  // what is not above it is not among the best
 
+    // Whether so many strips would say too little of how good a row must be: their lanes are told instead.
+    bool wants_lanes(int64_t strips) const { return strips < kTellingStrips * (wanted_ + 1); }
+
     // Told the largest score of each strip: as many strips as wanted, and one more whose best may be excluded,
     // hold as many rows at least as good as the last of them. So do groups of strips, which are fewer to rank.
     void expect(const std::vector<float>& strips, std::vector<float>& ranked) {
@@ -58,7 +61,8 @@ class Best {
     }
 
   private:
-    static constexpr int64_t kGroups = 4;  // times as many groups of strips as rows are wanted, at least
+    static constexpr int64_t kGroups = 4;         // times as many groups of strips as rows are wanted, at least
+    static constexpr int64_t kTellingStrips = 2;  // times as many strips: fewer let too many rows pass
 
     void cut() {
         std::nth_element(kept_.begin(), kept_.begin() + wanted_ - 1, kept_.end(), better);

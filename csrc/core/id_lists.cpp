@@ -26,6 +26,7 @@ void IdLists::append(const int64_t* indptr, const int32_t* ids, int64_t rows) {
         int32_t last = -1;
         for (int64_t j = indptr[i]; j < indptr[i + 1]; last = ids[j++])
             put_varint(bytes_, static_cast<uint32_t>(ids[j] - last));
+        bound_ = std::max(bound_, last + 1);
     }
 }
 
@@ -40,6 +41,7 @@ bool IdLists::load(const uint8_t* bytes, int64_t count, int64_t lists, int64_t b
     bytes_.assign(bytes, end);
     starts_ = std::move(starts);
     lists_ = lists;
+    bound_ = static_cast<int32_t>(bound);
     return true;
 }
 

@@ -13,6 +13,9 @@ class IdLists {
     int64_t lists() const { return lists_; }
     int64_t bytes() const { return static_cast<int64_t>(bytes_.size() + starts_.size() * sizeof(int64_t)); }
 
+    // Ids are below it.
+    int32_t bound() const { return bound_; }
+
     // Row i holds ids[indptr[i]] to ids[indptr[i + 1]], ascending and distinct.
     void append(const int64_t* indptr, const int32_t* ids, int64_t rows);
 
@@ -50,6 +53,7 @@ class IdLists {
     std::vector<uint8_t> bytes_;
     std::vector<int64_t> starts_;  // of lists 0, kEvery, 2 kEvery ...
     int64_t lists_ = 0;
+    int32_t bound_ = 0;
 };
 
 }  // namespace hashfold

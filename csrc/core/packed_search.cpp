@@ -88,7 +88,7 @@ int64_t PackedSearch::sweep(const PackedQuery& query, int64_t i, Scratch& scratc
             blocks_[block].add_up(query.x.indices[j], scratch.worth, sums);
         }
         postings_table().best_of_strips({sums, scales_.data() + first, blocks_[block].rows()},
-                                        scratch.strips.data() + first / kStripRows, &found);
+                                        scratch.strips.data() + first / kStripRows, nullptr, &found);
     }
     return found;
 }

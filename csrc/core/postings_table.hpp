@@ -7,7 +7,8 @@
 
 namespace hashfold {
 
-inline constexpr int64_t kStripRows = 64;  // rows whose sums stay in registers
+inline constexpr int64_t kStripRows = 64;   // rows whose sums stay in registers
+inline constexpr int64_t kStripLanes = 16;  // of a strip: rows that are 16 apart share one
 
 // Where the byte of a row lies in its strip: the k-th bytes of 16 words are those of 16 rows in order, so
 // that a shift and a mask make numbers of them at any vector width.
@@ -32,8 +33,8 @@ struct PostingsTable {
     void (*add_columns)(const WeightedBytes* columns, int64_t count, float* sums, int64_t rows);
 
     // best[s] = the largest sums * scales of strip s (the last one may be short); adds how many sums are above
-    // 0 to `met`. Sums and scales are at least 0.
-    void (*best_of_strips)(const Sums& of, float* best, int64_t* met);
+    // 0 to `met`. Sums and scales are at least 0. lanes: null, or for the same of each of a strip's lanes.
+    void (*best_of_strips)(const Sums& of, float* best, float* lanes, int64_t* met);
 
     // Writes the places, from `begin` to the end of its strip, with sums * scales > limit to `places`, ascending;
     // returns how many.

@@ -26,7 +26,7 @@ struct RowSearch::Scratch {
     std::vector<float> dense;  // all 0 between queries
     std::vector<float> sums;
     std::vector<WeightedBytes> columns;
-    std::vector<float> strips, ranked;  // the best score of each strip
+    std::vector<float> strips, lanes, ranked;  // the best score of each strip, and of its lanes
     std::vector<Term> terms;
     Best best;
 };
@@ -146,7 +146,9 @@ void RowSearch::answer(const RowQuery& query, int64_t i, Scratch& scratch, const
     rescore(query, i, scratch);
     std::vector<Scored>& best = scratch.best.finish();
     const int64_t count = std::min<int64_t>(query.k, static_cast<int64_t>(best.size()));
-    std::partial_sort(best.begin(), best.begin() + count, best.end(), better);
+    if (count < static_cast<int64_t>(best.size()))
+        std::nth_element(best.begin(), best.begin() + count, best.end(), better);
+    std::sort(best.begin(), best.begin() + count, better);
     for (int64_t j = 0; j < count; ++j) {
         out.ids[i * query.k + j] = best[j].id;
         out.scores[i * query.k + j] = best[j].score;
@@ -181,17 +183,21 @@ bool RowSearch::choose_keys(const RowQuery& query, int64_t i, Scratch& scratch) 
 // that have such rows.
 void RowSearch::collect(const RowQuery& query, int64_t i, Scratch& scratch, int64_t& found) const {
     scratch.sums.resize(postings_.places());
-    scratch.strips.resize(postings_.places() / kStripRows);
+    const int64_t strips = postings_.places() / kStripRows;
+    scratch.strips.resize(strips);
+    const bool fine = scratch.best.wants_lanes(strips);
+    if (fine) scratch.lanes.resize(strips * kStripLanes);
     const auto sums_of = [&](int64_t block) {
         const float* scales = postings_.weighted() ? store_.scales() + postings_.first_row(block) : nullptr;
         return Sums{scratch.sums.data() + postings_.first_place(block), scales, postings_.block_size(block)};
     };
     for (int64_t block = 0; block < postings_.blocks(); ++block) {
-        const int64_t first = postings_.first_place(block);
+        const int64_t first = postings_.first_place(block), strip = first / kStripRows;
         postings_.add_up(block, scratch.terms, scratch.columns, scratch.sums.data() + first);
-        postings_table().best_of_strips(sums_of(block), scratch.strips.data() + first / kStripRows, &found);
+        float* lanes = fine ? scratch.lanes.data() + strip * kStripLanes : nullptr;
+        postings_table().best_of_strips(sums_of(block), scratch.strips.data() + strip, lanes, &found);
     }
-    scratch.best.expect(scratch.strips, scratch.ranked);
+    scratch.best.expect(fine ? scratch.lanes : scratch.strips, scratch.ranked);
     for (int64_t block = 0; block < postings_.blocks(); ++block)
         offer_strips(sums_of(block), postings_.first_row(block),
                      scratch.strips.data() + postings_.first_place(block) / kStripRows,

@@ -29,7 +29,10 @@ def planted(rows: int, weights: tuple[float, ...], width: int = 30, seed: int = 
     return lists(rows, z @ np.array(weights), z, width, seed)
 
 
-def test_weights_of_a_planted_softmax_are_found_though_most_candidates_are_sampled() -> None:
+def test_weights_of_a_planted_softmax_are_found_though_most_candidates_are_sampled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mixing, "ROWS_FOR_UNITS", 801)
     features, indptr, true = planted(800, (1.5, -0.7, 0.0), width=200)
     mixer = fit_mixer(["a", "b", "c"], features, indptr, true)
     assert len(mixer.out) == 0
@@ -40,6 +43,7 @@ def test_without_the_weights_of_sampled_candidates_the_fit_is_off(monkeypatch: p
     """The twin of the test above: the weights are what makes the sample stand for all."""
     chosen = mixing._chosen
     monkeypatch.setattr(mixing, "_chosen", lambda *a: chosen(*a)._replace(stands_for=np.float32(1)))
+    monkeypatch.setattr(mixing, "ROWS_FOR_UNITS", 801)
     features, indptr, true = planted(800, (1.5, -0.7, 0.0), width=200)
     mixer = fit_mixer(["a", "b", "c"], features, indptr, true)
     assert abs(mixer.linear / mixer.scale - np.array((1.5, -0.7, 0.0))).max() > 0.1
@@ -57,6 +61,16 @@ def test_hidden_units_find_what_no_linear_mixture_can() -> None:
         return float(true.reshape(-1, 30)[np.arange(1500), best].mean())
 
     assert first(many) > 1.5 * first(few)
+
+
+def test_of_few_rows_the_mean_of_several_mixers_is_taken_as_one() -> None:
+    features, indptr, true = planted(300, (1.5, -0.7))
+    several = fit_mixer(["a", "b"], features, indptr, true, seed=5)
+    each = [fit_mixer(["a", "b"], features, indptr, true, seed=5 + at, starts=1) for at in range(mixing.STARTS)]
+    assert len(several.out) == sum(len(mixer.out) for mixer in each)
+    assert abs(each[0].scores(features) - each[1].scores(features)).max() > 1e-3
+    mean = np.mean([mixer.scores(features) for mixer in each], 0)
+    np.testing.assert_allclose(several.scores(features), mean, atol=1e-4)
 
 
 def test_probabilities_of_the_best_candidates_are_calibrated_on_rows_not_fitted() -> None:
@@ -94,7 +108,7 @@ def test_nothing_to_fit_is_refused(value: bool) -> None:
 def test_a_saved_mixer_scores_the_same_bits() -> None:
     features, indptr, true = planted(1200, (1.0, -1.0))
     mixer = fit_mixer(["a", "b"], features, indptr, true)
-    assert len(mixer.out) == mixing.UNITS
+    assert len(mixer.out) == mixing.UNITS * mixing.STARTS
     again = Mixer.from_arrays(mixer.names, mixer.to_arrays())
     assert (again.scores(features) == mixer.scores(features)).all()
     with pytest.raises(InputError):

@@ -144,7 +144,8 @@ def test_probabilities(examples, model) -> None:
     chances = model.probabilities(examples[1].x)
     assert ((chances >= 0) & (chances <= 1)).all()
     best = model.top_k(examples[1].x, 1)
-    assert np.take_along_axis(chances, best[0].astype(int), 1) == pytest.approx(1 / (1 + np.exp(-best[1])))
+    told = np.take_along_axis(chances, best[0].astype(int), 1)  # among all labels, not the likely ones alone
+    assert told == pytest.approx(1 / (1 + np.exp(-best[1])), abs=0.01)
 
 
 @pytest.mark.parametrize("rows", [1, 7, 60])

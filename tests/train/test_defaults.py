@@ -28,7 +28,7 @@ TYPICAL = Statistics(
 
 
 def test_many_labels_are_sampled_and_few_computed() -> None:
-    sampled, computed = choose(TYPICAL, parts=("deep",))[0], choose(replace(TYPICAL, labels=4000))[0]
+    sampled, computed = (choose(replace(TYPICAL, labels=n), parts=("deep",))[0] for n in (TYPICAL.labels, 4000))
     assert (sampled.negatives, sampled.hard_negatives > 0) == (4096, True)
     assert (computed.negatives, computed.hard_negatives) == (0, 0)
 
@@ -53,6 +53,12 @@ def test_a_network_among_three_look_ups_is_smaller_and_trained_shorter() -> None
 )
 def test_loss_follows_the_labels_of_a_row(changes: dict[str, object], loss: str) -> None:
     assert choose(replace(TYPICAL, **changes))[0].loss == loss  # type: ignore[arg-type]
+
+
+def test_beside_other_look_ups_all_labels_are_computed_only_where_they_are_few() -> None:
+    few, some, many = (choose(replace(TYPICAL, labels=n))[0] for n in (1000, 4000, TYPICAL.labels))
+    assert (few.negatives, some.negatives, many.negatives) == (0, 1024, 1024)
+    assert few.hidden > some.hidden > many.hidden
 
 
 def test_small_data_gets_small_batches() -> None:

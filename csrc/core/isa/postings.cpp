@@ -39,28 +39,38 @@ void add_columns(const WeightedBytes* columns, int64_t count, float* sums, int64
         }
 }
 
-void best_of_strips(const Sums& of, float* best, int64_t* met) {
-    constexpr int width = kWidth<float>;
+void best_of_strips(const Sums& of, float* best, float* lanes, int64_t* met) {
+    constexpr int width = kWidth<float>, vectors = kStripLanes / width;
+    static_assert(kStripLanes % width == 0);
     Ints above{};
     int64_t strip = 0;
     for (; strip + kStripRows <= of.rows; strip += kStripRows) {
-        Vec<float> top{};
-        for (int64_t i = strip; i < strip + kStripRows; i += width) {
-            const Vec<float> sums = load(of.sums + i);
-            const Vec<float> scores = of.scales ? sums * load(of.scales + i) : sums;
-            above -= (Ints)(sums > 0.0f);
-            top = scores > top ? scores : top;
+        Vec<float> tops[vectors]{};
+        for (int64_t i = strip; i < strip + kStripRows; i += kStripLanes)
+            for (int v = 0; v < vectors; ++v) {
+                const Vec<float> sums = load(of.sums + i + v * width);
+                const Vec<float> scores = of.scales ? sums * load(of.scales + i + v * width) : sums;
+                above -= (Ints)(sums > 0.0f);
+                tops[v] = scores > tops[v] ? scores : tops[v];
+            }
+        Vec<float> top = tops[0];
+        for (int v = 0; v < vectors; ++v) {
+            if (lanes) store(lanes + strip / kStripRows * kStripLanes + v * width, tops[v]);
+            top = tops[v] > top ? tops[v] : top;
         }
         best[strip / kStripRows] = largest(top);
     }
     *met += sum<int32_t>(above);
     if (strip == of.rows) return;
-    float top = 0;
+    float top = 0, rest[kStripLanes]{};
     for (int64_t i = strip; i < of.rows; ++i) {
+        const float score = of.sums[i] * (of.scales ? of.scales[i] : 1.0f);
         *met += of.sums[i] > 0.0f;
-        top = most(top, of.sums[i] * (of.scales ? of.scales[i] : 1.0f));
+        top = most(top, score);
+        rest[i % kStripLanes] = most(rest[i % kStripLanes], score);
     }
     best[strip / kStripRows] = top;
+    if (lanes) std::memcpy(lanes + strip / kStripRows * kStripLanes, rest, sizeof rest);
 }
 
 HF_INLINE bool any(Ints mask) {
@@ -77,9 +87,14 @@ int64_t above_in_strip(const Sums& of, int64_t begin, float limit, int32_t* plac
     for (; i + width <= end; i += width) {
         const Vec<float> sums = load(of.sums + i);
         const Vec<float> scores = of.scales ? sums * load(of.scales + i) : sums;
-        if (!any((Ints)(scores > limit))) continue;
-        for (int lane = 0; lane < width; ++lane)
-            if (scores[lane] > limit) places[count++] = static_cast<int32_t>(i + lane);
+        const Ints mask = (Ints)(scores > limit);
+        if (!any(mask)) continue;
+        int32_t passed[width];
+        std::memcpy(passed, &mask, sizeof mask);
+        for (int lane = 0; lane < width; ++lane) {  // no branch: which lanes pass cannot be foreseen
+            places[count] = static_cast<int32_t>(i + lane);
+            count -= passed[lane];
+        }
     }
     for (; i < end; ++i)
         if (of.sums[i] * (of.scales ? of.scales[i] : 1.0f) > limit) places[count++] = static_cast<int32_t>(i);

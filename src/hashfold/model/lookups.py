@@ -21,7 +21,8 @@ from hashfold.model.wide import Wide
 from hashfold.sparse import CsrBatch, Float32, Int32, Int64, Ragged, RaggedIds
 
 PARTS = ("deep", "wide", "near")
-PROPOSALS = 100  # labels that the deep path proposes for a row, and as many the neighbours
+PROPOSALS = 50  # labels that the deep path proposes for a row, and as many the neighbours
+RECALL_AT = 100  # proposals of each of which `recall` tells how many labels they hold
 _BLOCK_ROWS = 2_048
 LEAST_VOTE = 0.003  # what a label without votes counts as, before the logarithm
 LEAST_ROWS = 4
@@ -229,7 +230,9 @@ class Lookups:
     def recall(
         self, x: CsrBatch, y: RaggedIds, *, lookup: bool = False, parts: Collection[str] | None = None
     ) -> float:
-        """The share of the rows' labels that are among their candidates; NaN without labels."""
+        """The share of the rows' labels among their candidates, `RECALL_AT` of each look-up that proposes some;
+        NaN without labels.
+        """
         proposing = [p for p in (self.parts if parts is None else parts) if p != "wide"]
         found = 0
         for begin in range(0, len(x), _BLOCK_ROWS):
@@ -238,7 +241,7 @@ class Lookups:
         return found / len(y.ids) if len(y.ids) else float("nan")
 
     def candidates(
-        self, x: CsrBatch, parts: Collection[str], *, proposals: int = PROPOSALS, lookup: bool = False
+        self, x: CsrBatch, parts: Collection[str], *, proposals: int = RECALL_AT, lookup: bool = False
     ) -> Ragged:
         """The labels that "deep" and "near", where they are among `parts`, propose for each row."""
         proposed, _ = self._proposed(x, parts, proposals, lookup)

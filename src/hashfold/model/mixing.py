@@ -20,9 +20,11 @@ from hashfold.kernels.native import core
 from hashfold.sparse import Float32, Int32, Int64
 
 UNITS = 8
+STARTS = 3  # mixers of so many first weights: their mean, or with many rows one of as many units as they together
 DECAY = 1e-3  # of the squared weights, on standardised features
-ITERATIONS = 60
-ROWS_FOR_UNITS = 900  # with fewer held-out rows a linear mixture was the better one (bibtex, delicious)
+ITERATIONS, MORE_ITERATIONS = 40, 60
+ROWS_FOR_UNITS = 200  # with fewer held-out rows the mixture is linear
+ROWS_TOGETHER = 1_500  # with fewer the mean of several mixers is better than as many units in one
 FRONT = 5  # candidates of a row on which probabilities are calibrated
 PAIRS = 16  # wrong candidates of a row that the fit looks at one by one
 
@@ -96,32 +98,44 @@ _ARRAYS = ("mean", "scale", "linear", "hidden", "out", "chance")
 
 
 def fit_mixer(
-    names: Sequence[str], features: Float32, indptr: Int64, true: npt.NDArray[np.bool_], *, seed: int = 0
+    names: Sequence[str],
+    features: Float32,
+    indptr: Int64,
+    true: npt.NDArray[np.bool_],
+    *,
+    seed: int = 0,
+    starts: int = STARTS,
 ) -> Mixer:
     """Fits a `Mixer` to the candidates of held-out rows, by L-BFGS.
 
-    First a linear one; of each row it picks the `PAIRS` wrong candidates that it scores highest. Then the mixer is
-    fitted to these and to a sample of the others, starting from there: with `UNITS` hidden units where there are
-    at least `ROWS_FOR_UNITS` rows, else linear. The candidates left out are made up for by the weight of those
+    First a linear one; of each row it picks the `PAIRS` wrong candidates that it scores highest. Then, where there
+    are `ROWS_FOR_UNITS` rows, the mixer is fitted to these and to a sample of the others, starting from there: one
+    of `starts` times `UNITS` hidden units where there are `ROWS_TOGETHER` rows, else the mean of `starts` mixers
+    of `UNITS` each (it is a mixer of as many). The candidates left out are made up for by the weight of those
     sampled, so that the softmax is over all of them.
 
     Args:
         names: of the features. features: float32 (pairs, len(names)), finite. indptr: int64 (rows + 1,), which
         pairs are of which row. true: bool (pairs,), the label is one of the row's.
-        seed: of the hidden units' first weights.
+        seed: of the hidden units' first weights. starts: more of them fit better and take as much longer.
 
     Raises: InputError where no row has both a true and a wrong candidate: there is nothing to fit.
     """
     first = _chosen(np.zeros(len(true), np.float32), indptr, true)
-    if not len(first.indptr) - 1:
+    rows = len(first.indptr) - 1
+    if not rows:
         expected = "held-out rows must have true labels among their candidates, and others"
         checks.fail("fit_mixer", expected, f"none of {len(indptr) - 1} has", "hold out more rows")
     mean, scale = features.mean(0), np.maximum(features.std(0), 1e-6)
     z = (features - mean) / scale
-    linear = _Lists.of(z, true, first).fit(_Shape(len(names), 0), seed)
-    hard = _chosen(z @ linear.linear, indptr, true)
-    shape = _Shape(len(names), UNITS if len(hard.indptr) > ROWS_FOR_UNITS else 0)
-    weights = _Lists.of(z, true, hard).fit(shape, seed, linear.linear)
+    linear = _Lists.of(z, true, first).fit(_Shape(len(names), 0), seed).linear
+    lists = _Lists.of(z, true, _chosen(z @ linear, indptr, true))
+    if rows < ROWS_FOR_UNITS:
+        weights = lists.fit(_Shape(len(names), 0), seed, linear)
+    elif rows < ROWS_TOGETHER:
+        weights = _mean([lists.fit(_Shape(len(names), UNITS), seed + at, linear) for at in range(starts)])
+    else:
+        weights = lists.fit(_Shape(len(names), UNITS * starts), seed, linear, MORE_ITERATIONS)
     mixer = Mixer(tuple(names), mean, scale, *weights, chance=np.array([1.0, -1.0, 0.0]))
     return replace(mixer, chance=_fit_chance(mixer.scores(features), indptr, true))
 
@@ -130,6 +144,13 @@ class _Weights(NamedTuple):
     linear: Float32
     hidden: Float32
     out: Float32
+
+
+def _mean(fitted: Sequence[_Weights]) -> _Weights:
+    """The weights that score as all of them do in the mean."""
+    linear, hidden, out = zip(*fitted, strict=True)
+    share = np.float32(1 / len(fitted))
+    return _Weights(share * np.sum(linear, 0), np.concatenate(hidden), share * np.concatenate(out))
 
 
 @dataclass(frozen=True)
@@ -174,7 +195,9 @@ class _Lists:
     def of(cls, z: Float32, true: npt.NDArray[np.bool_], chosen: _Chosen) -> _Lists:
         return cls(z[chosen.pairs], chosen.indptr, true[chosen.pairs], chosen.stands_for)
 
-    def fit(self, shape: _Shape, seed: int, linear: Float32 | None = None) -> _Weights:
+    def fit(
+        self, shape: _Shape, seed: int, linear: Float32 | None = None, iterations: int = ITERATIONS
+    ) -> _Weights:
         z = torch.from_numpy(self.z)
         with_one = torch.cat([z, z.new_ones(len(z), 1)], 1)
         share = self.true / np.repeat(np.add.reduceat(self.true, self.indptr[:-1]), np.diff(self.indptr))
@@ -192,7 +215,7 @@ class _Lists:
 
         start = shape.start(seed, linear)
         with threadpool_limits(1, user_api="blas"):  # L-BFGS-B's own products are far too small for threads
-            found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS})
+            found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": iterations})
         return shape.unpack(found.x)
 
     def _listwise(self, scores: npt.NDArray[Any], share: Float32) -> tuple[float, Float32]:

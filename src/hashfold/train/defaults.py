@@ -14,6 +14,7 @@ from hashfold.train.config import TrainConfig
 from hashfold.train.lookups import LookupConfig
 
 DENSE_LABELS = 8_192  # up to so many labels, computing all of them costs no more than choosing some
+DENSE_BESIDE = 2_048  # the same where the other look-ups carry what a stronger network would add
 MANY_LABELS_A_ROW = 5.0
 LARGE_ROWS, HUGE_ROWS = 20_000, 300_000
 EFFORTS = {"low": 0.5, "normal": 1.0, "high": 1.5}  # times the epochs
@@ -130,7 +131,7 @@ def choose(
         _settle_network(found, network, settle, effort, combine, given)
         _settle_training(found, network, training, settle, effort, combine)
     if combine:
-        width = network.get("hidden", hidden_width(found, found.labels <= DENSE_LABELS, effort, combine))
+        width = network.get("hidden", hidden_width(found, found.labels <= DENSE_BESIDE, effort, combine))
         _settle_lookups(found, width, beside, settle)
         if not deep and few_rows_a_label(found):
             settle(beside, "alike", True, f"{rows_a_label(found):.2f} rows a label: all lose one to the fit")
@@ -148,7 +149,7 @@ def hidden_width(found: Statistics, dense: bool, effort: str, combine: bool) -> 
     """Of a network for data like `found`; dense: it computes all labels."""
     wide, narrow = (384, 192) if combine else (512, 256)
     few, large = found.rows < FEW_STEPS, found.rows >= LARGE_ROWS
-    width = 128 if few else wide if dense and large else 256 if dense else narrow
+    width = 128 if few else wide if dense and large else 256 if found.labels <= DENSE_LABELS else narrow
     return 2 * width if effort == "high" else width
 
 
@@ -165,7 +166,7 @@ def _settle_network(
     combine: bool,
     given: Mapping[str, Any],
 ) -> None:
-    few, rows = found.labels <= DENSE_LABELS, found.rows
+    few, rows = found.labels <= (DENSE_BESIDE if combine else DENSE_LABELS), found.rows
     reason = f"{found.labels} labels, all computed" if few else f"{found.labels} labels; uniform ones a batch"
     negatives = settle(network, "negatives", 0 if few else 1024 if combine else 4096, reason)
     dense = negatives == 0 or negatives >= found.labels
@@ -178,7 +179,7 @@ def _settle_network(
         tables = {"num_tables": 16, "hashes_per_table": bits}
         settle(network, "index_options", tables, f"{found.labels >> bits} labels a bucket")
     single = found.max_labels_per_row <= 1
-    many = dense or found.labels_per_row >= MANY_LABELS_A_ROW
+    many = dense or found.labels <= DENSE_LABELS or found.labels_per_row >= MANY_LABELS_A_ROW
     reason = "one label a row" if single else f"{found.labels_per_row:.1f} labels a row"
     settle(network, "loss", "sigmoid" if many and not single else "softmax", reason)
     settle(network, "hidden", hidden_width(found, dense, effort, combine), f"{rows} rows, {found.labels} labels")
@@ -204,18 +205,20 @@ def _settle_norms(network: dict[str, Any], settle: Any, given: Mapping[str, Any]
 
 
 def _settle_lookups(found: Statistics, width: int, beside: dict[str, Any], settle: Any) -> None:
-    """A twentieth of the rows is held out, of few rows a tenth; as many cross weights as a network of this width
-    has, also where there is none.
+    """A twentieth of the rows is held out, of few rows a tenth. Cross weights: half as many again as a network of
+    this width has, also where there is none; of few labels twice as many (each has more rows to learn from), and
+    no more than it has where labels have one or two.
     """
     held_out = 0 if found.rows < FEWEST_ROWS else min(MOST_HELD_OUT, found.rows // 10, max(500, found.rows // 20))
     settle(beside, "held_out", held_out, "rows that fit the weights of the three scores")
-    weights = width * (found.features + found.labels)
+    each = 2 * width if found.labels <= DENSE_LABELS else width if few_rows_a_label(found) else width * 3 // 2
+    weights = each * (found.features + found.labels)
     buckets = min(MOST, found.features * found.labels, max(FEWEST, weights))
     settle(
         beside,
         "buckets",
         max(LEAST_BUCKETS * found.labels_seen, buckets),
-        f"cross weights, a byte each: {width} for each feature and label",
+        f"cross weights, a byte each: {each} for each feature and label",
     )
     beside["seed"] = 0
 
