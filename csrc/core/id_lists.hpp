@@ -21,9 +21,8 @@ class IdLists {
 
     template <class Body>
     void each(int64_t list, const Body& body) const {
-        const uint8_t* at = bytes_.data() + starts_[list / kEvery];
-        for (int64_t before = list % kEvery; before > 0; --before)
-            for (uint32_t left = get_varint(at); left > 0; --left) get_varint(at);
+        const uint8_t* at = bytes_.data() + starts_[list / every_];
+        for (int64_t before = list % every_; before > 0; --before) skip_varints(at, get_varint(at), end());
         read(at, body);
     }
 
@@ -41,8 +40,11 @@ class IdLists {
     bool load(const uint8_t* bytes, int64_t count, int64_t lists, int64_t bound);
 
   private:
-    // Lists from one whose start is kept to the next: a start for each would take more than short lists do.
-    static constexpr int64_t kEvery = 8;
+    const uint8_t* end() const { return bytes_.data() + bytes_.size(); }
+
+    static int64_t every(int64_t bytes, int64_t lists) { return bytes < kShort * lists ? kEvery : 1; }
+
+    static constexpr int64_t kEvery = 8, kShort = 8;
 
     template <class Body>
     static void read(const uint8_t*& at, const Body& body) {
@@ -51,8 +53,9 @@ class IdLists {
     }
 
     std::vector<uint8_t> bytes_;
-    std::vector<int64_t> starts_;  // of lists 0, kEvery, 2 kEvery ...
+    std::vector<int64_t> starts_;  // of lists 0, every_, 2 every_ ...
     int64_t lists_ = 0;
+    int64_t every_ = 0;  // of short lists not each: starts would take more than they do
     int32_t bound_ = 0;
 };
 

@@ -1,7 +1,9 @@
 // Unsigned numbers in groups of 7 bits, the lowest first; the top bit of a byte says that more follow (LEB128).
 #pragma once
 
+#include <bit>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 namespace hashfold {
@@ -16,6 +18,15 @@ inline uint32_t get_varint(const uint8_t*& at) {
     uint32_t value = *at & 127;
     for (int shift = 7; *at++ & 128; shift += 7) value |= static_cast<uint32_t>(*at & 127) << shift;
     return value;
+}
+
+// Past `count` of them, eight bytes at a time while there are as many before `end`.
+inline void skip_varints(const uint8_t*& at, uint32_t count, const uint8_t* end) {
+    for (uint64_t bytes; count >= 8 && end - at >= 8; at += 8) {
+        std::memcpy(&bytes, at, 8);
+        count -= static_cast<uint32_t>(std::popcount(~bytes & 0x8080808080808080u));
+    }
+    for (; count > 0; --count) get_varint(at);
 }
 
 // From bytes that anyone may have written: false where they end within a number, or it is above `largest`.

@@ -39,8 +39,14 @@ HF_INLINE int64_t collect(const Vec<float> (&scores)[G][V], const int64_t* at, c
         for (int v = 0; v < V; ++v) {
             const Vec<int32_t> mask = passes(scores[g][v], limits[v]);
             if (!any(mask)) continue;
-            for (int lane = 0; lane < width; ++lane)
-                if (mask[lane]) hits[n++] = {static_cast<int32_t>(at[g]), v * width + lane, scores[g][v][lane]};
+            int32_t passed[width];
+            float values[width];
+            std::memcpy(passed, &mask, sizeof passed);
+            store(values, scores[g][v]);
+            for (int lane = 0; lane < width; ++lane) {  // no branch: which lanes pass cannot be foreseen
+                hits[n] = {static_cast<int32_t>(at[g]), v * width + lane, values[lane]};
+                n -= passed[lane];
+            }
         }
     }
     return n;
