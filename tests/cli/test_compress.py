@@ -16,6 +16,7 @@ def test_a_model_is_folded_part_by_part(rows: Trained, tmp_path: Path) -> None:
         "buckets": None,
         "near_bits": None,
         "near_share": 0.5,
+        "without_deep": False,
     }
     assert answer["bytes"] < answer["bytes_before"]
     assert succeed_json("eval", small, rows.valid)["P@1"] > 0.9

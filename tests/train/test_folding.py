@@ -97,12 +97,31 @@ def test_the_folded_network_is_the_network_of_its_own_rows(model, small, data, m
     assert folded.hidden(x.take(np.zeros(0, np.int64))).shape == (0, 40)
 
 
-@pytest.mark.parametrize("megabytes", [0.15, 0.3])
+@pytest.mark.parametrize("megabytes", [0.1, 0.15, 0.3])
 def test_a_budget_is_kept_in_memory(model, megabytes) -> None:
     most = int(megabytes * 1e6)
     lookups = fold_model(model, fold_within(model, most)).lookups
-    taken = lookups.network.nbytes + lookups.wide.nbytes + lookups.near.nbytes + lookups.counts.nbytes
+    taken = sum(
+        part.nbytes for part in (lookups.network, lookups.wide, lookups.near, lookups.counts) if part is not None
+    )
     assert 0.5 * most < taken <= most
+
+
+def test_a_budget_may_leave_the_deep_path_out(model, data, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("hashfold.train.folding.DEEP", (((3, 3), 0.01),))
+    fold = fold_within(model, 100_000)
+    assert fold.without_deep
+    small = fold_model(model, fold)
+    assert small.network is None
+    assert set(small.lookups.mixers) == {"wide+near", "near"}
+    before, after = (m.evaluate(data[1], (1,), parts=("wide", "near"))["P@1"] for m in (model, small))
+    assert after > before - 0.1
+    again = HashfoldModel.load(small.save(tmp_path / "m"))
+    assert same(small, again, data[1])
+    with pytest.raises(InputError, match="without_deep"):
+        fold_model(small, Fold(without_deep=True))
+    with pytest.raises(InputError, match="bits"):
+        Fold(bits=2, without_deep=True)
 
 
 def test_what_fits_a_budget_stays(model) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -27,6 +28,7 @@ from hashfold.cli.app import Invocation, common, show_json
 @click.option(
     "--near-share", type=float, help="Of each stored row's squared length, what its entries kept make up."
 )
+@click.option("--without", type=click.Choice(["deep"]), help="Leave the deep path out.")
 @options.machine
 @common
 def compress(
@@ -41,6 +43,7 @@ def compress(
     buckets: int | None,
     near_bits: int | None,
     near_share: float | None,
+    without: str | None,
     threads: int | None,
 ) -> None:
     """Fold the model folder MODEL into a smaller one, SMALL, on disk and in memory.
@@ -56,9 +59,9 @@ def compress(
 
     start = time.perf_counter()
     options.use_threads(threads)
-    parts = options.given(
-        bits=bits, label_bits=label_bits, buckets=buckets, near_bits=near_bits, near_share=near_share
-    )
+    asked: dict[str, Any] = {"bits": bits, "label_bits": label_bits, "buckets": buckets}
+    asked |= {"near_bits": near_bits, "near_share": near_share, "without_deep": True if without else None}
+    parts = options.given(**asked)
     if sum((bool(parts), megabytes is not None, ratio is not None)) > 1:
         raise click.UsageError("give one of --megabytes, --ratio, and the parts (--bits, --buckets, ...)")
     check_destination(output, overwrite=overwrite)

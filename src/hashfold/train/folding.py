@@ -12,15 +12,16 @@ import numpy.typing as npt
 from hashfold import checks
 from hashfold.data import Dataset
 from hashfold.index.rows_packed import packed_bytes
-from hashfold.model import FoldedNetwork, HashfoldModel, LookupNetwork, Lookups, Near, Wide
+from hashfold.model import FoldedNetwork, HashfoldModel, LookupNetwork, Lookups, Near, Wide, key_of
 from hashfold.model.near import heavier_share
 from hashfold.model.wide import LEAST_BUCKETS
 from hashfold.sparse import CsrBatch, Float32, Int64, Ragged
 from hashfold.train.lookups import LookupConfig, fit_wide, shortlists
 
 SAMPLE_ROWS = 2_000
-DEEP = (((3, 3), 0.25), ((2, 3), 0.5), ((1, 2), 0.5), ((1, 1), float("inf")))
+DEEP = (((3, 3), 0.25), ((2, 3), 0.35))
 """Bits of a feature's and of a label's weights, and the part of a budget that they may take."""
+LEAST_DEEP = ((1, 2), (1, 1))  # where there are no cross weights and neighbours that could do without it
 SHARE_OF_NEAR = 0.45  # of what a budget leaves to near and wide
 NEAR_BITS = 2
 ENOUGH = 0.95  # of a stored row's squared length: what the light terms add is not worth their time
@@ -34,7 +35,7 @@ class Fold:
     bits: of a feature's weight in the deep path, 1 to 8, shared values in codebooks; label_bits: of a label's, by
     default as many. buckets: cross weights, a byte each. near_bits: of a value of the stored rows, 1 to 8, which
     then lie in packed lists. near_share: of each row's squared length that its entries left, the heaviest, make
-    up; then near_bits is 2 by default.
+    up; then near_bits is 2 by default. without_deep: the deep path is left out.
     """
 
     bits: int | None = None
@@ -42,6 +43,7 @@ class Fold:
     buckets: int | None = None
     near_bits: int | None = None
     near_share: float | None = None
+    without_deep: bool = False
 
     def __post_init__(self) -> None:
         for name, high in _HIGHEST.items():
@@ -51,6 +53,8 @@ class Fold:
             checks.number("Fold", "near_share", self.near_share, above=0, high=1)
         if self.label_bits is not None and self.bits is None:
             checks.fail("Fold", "label_bits must come with bits", "none")
+        if self.without_deep and self.bits is not None:
+            checks.fail("Fold", "bits must not be given without the deep path", self.bits)
 
     @property
     def packs_near(self) -> bool:
@@ -79,6 +83,10 @@ def fold_model(model: HashfoldModel, fold: Fold, say: Callable[[str], None] = la
         assert isinstance(lookups.network, LookupNetwork)
         folded.network = FoldedNetwork.of(lookups.network, fold.bits, fold.label_bits)
         say(f"deep: {fold.bits} bits a weight of a feature, {fold.label_bits or fold.bits} of a label")
+    if fold.without_deep:
+        folded.network = None
+        folded.mixers = {key: mixer for key, mixer in lookups.mixers.items() if "deep" not in mixer.names}
+        say("deep: left out")
     if fold.buckets is not None and lookups.wide is not None:
         assert stored is not None
         folded.wide = _smaller_wide(lookups, stored, fold.buckets)
@@ -94,18 +102,18 @@ def fold_model(model: HashfoldModel, fold: Fold, say: Callable[[str], None] = la
 def fold_within(model: HashfoldModel, most_bytes: int) -> Fold:
     """How to fold a model so that its look-ups take at most so many bytes in memory.
 
-    The deep path gets the first of `DEEP` that takes no more than its part of the bytes. Near and wide share the
-    rest: near's part goes into entries of its rows, in 2 bits each, up to a share of `ENOUGH` of their squared
-    length; what either does not need goes to the other, and what fits as it is stays.
+    The deep path gets the first of `DEEP` that takes no more than its part of the bytes. Where none does, it is
+    left out if the model was fitted to do without it: these bytes are worth more in cross weights. Near and wide
+    share the rest: near's part goes into entries of its rows, in 2 bits each, up to a share of `ENOUGH` of their
+    squared length; what either does not need goes to the other, and what fits as it is stays.
 
     Raises InputError: fewer bytes than the smallest fold takes.
     """
     lookups, op = model.lookups, "fold_within"
     fixed = 4 * model.num_features + 8 * model.num_labels + _tables(lookups)
-    bits, label_bits, deep = None, None, 0
-    if lookups.network is not None:
-        bits, label_bits = next(b for b, part in DEEP if _deep_bytes(lookups, *b) <= part * most_bytes)
-        deep = _deep_bytes(lookups, bits, label_bits)
+    bits = _deep_bits(lookups, most_bytes)
+    deep = _deep_bytes(lookups, *bits) if bits else 0
+    own = {"bits": bits[0], "label_bits": bits[1]} if bits else {"without_deep": lookups.network is not None}
     rest = most_bytes - fixed - deep
     least_wide = 0 if lookups.wide is None else LEAST_BUCKETS * int((lookups.wide.sizes > 0).sum())
     rows = None if lookups.near is None else _Packing(lookups.near.index.rows())
@@ -115,13 +123,26 @@ def fold_within(model: HashfoldModel, most_bytes: int) -> Fold:
         checks.fail(op, f"there must be at least {least:,} bytes for this model", f"{most_bytes:,}")
     whole_wide = 0 if lookups.wide is None else lookups.wide.num_buckets
     if lookups.near is None or rows is None:
-        return Fold(bits, label_bits, rest if rest < whole_wide else None)
+        return Fold(**own, buckets=rest if rest < whole_wide else None)
     if lookups.near.index.nbytes + whole_wide <= rest:
-        return Fold(bits, label_bits)
+        return Fold(**own)
     near = max(least_near, int(rest * SHARE_OF_NEAR), rest - whole_wide)
     share = rows.share(min(near, rest - least_wide))
     left = rest - rows.bytes(share)
-    return Fold(bits, label_bits, left if left < whole_wide else None, NEAR_BITS, share)
+    buckets = left if left < whole_wide else None
+    return Fold(**own, buckets=buckets, near_bits=NEAR_BITS, near_share=share)
+
+
+def _deep_bits(lookups: Lookups, most_bytes: int) -> tuple[int, int] | None:
+    """Of the deep path; None where there is none, or it is left out."""
+    if lookups.network is None:
+        return None
+    for bits, part in DEEP:
+        if _deep_bytes(lookups, *bits) <= part * most_bytes:
+            return bits
+    if key_of(("wide", "near")) in lookups.mixers:
+        return None
+    return next((b for b in LEAST_DEEP if _deep_bytes(lookups, *b) <= most_bytes / 2), LEAST_DEEP[-1])
 
 
 class _Packing:
@@ -145,6 +166,8 @@ def _check(lookups: Lookups, fold: Fold) -> None:
     if fold.bits is not None and not isinstance(lookups.network, LookupNetwork):
         came = "a model without one" if lookups.network is None else "a folded one"
         checks.fail(op, "bits are of a deep path", came, "leave bits out")
+    if fold.without_deep and (lookups.network is None or key_of(("wide", "near")) not in lookups.mixers):
+        checks.fail(op, "without_deep is for models fitted to combine deep, wide and near", key_of(lookups.parts))
     for part, value in (("wide", fold.buckets), ("near", fold.near_bits or fold.near_share)):
         if value is not None and part not in lookups.parts:
             checks.fail(
@@ -170,14 +193,14 @@ def _adapt(before: Lookups, after: Lookups, stored: Dataset) -> None:
     rng = np.random.default_rng(0)
     ids = np.sort(rng.choice(len(stored), min(SAMPLE_ROWS, len(stored)), replace=False)).astype(np.int32)
     x = stored.x.take(ids)
-    was, now = (lookups.features(x, exclude=ids) for lookups in (before, after))
+    was, now = (lookups.features(x, after.parts, exclude=ids) for lookups in (before, after))
     old, new = _shared(was[0], now[0])
-    whole = before.mixers.get("+".join(before.parts))
+    whole = before.mixers.get(key_of(after.parts))
     if whole is None or not len(old):
         return
     importance = _importance(whole.scores(was[1]), was[0])[old]
     slope, offset = _lines(now[1][new], was[1][old], importance)
-    for key, mixer in before.mixers.items():
+    for key, mixer in list(after.mixers.items()):
         columns = [whole.names.index(name) for name in mixer.names]
         after.mixers[key] = mixer.after(slope[columns], offset[columns])
 
