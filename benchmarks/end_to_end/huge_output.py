@@ -5,8 +5,9 @@ hidden, softmax over the labels of the batch and uniform negatives, row-wise Ada
 the same active sets on the same threads, in turn with ours; it is not charged for choosing them, ours is. All of
 PyTorch's ways are timed (products in float32 or bfloat16; SparseAdam, or the batch's features gathered) at each
 batch size, and the best is what counts. Losses are compared over CHECKED steps on one batch, which drops them by a
-tenth, before the clock starts. "prepared ahead" is our step as the training loop takes it, the next batch being cut
-and its negatives drawn meanwhile on the same threads; its time is the mean over WINDOW steps. Dense PyTorch computes all labels, with a hand-written backward pass.
+tenth, before the clock starts. "prepared ahead" is our step as the training loop takes it, the next batch being
+cut and its negatives drawn meanwhile on the same threads; its time is the mean over WINDOW steps. Dense PyTorch
+computes all labels, with a hand-written backward pass.
 
 BENCH_ROUNDS (8): steps of each; BENCH_LABELS, for a quick trial; HASHFOLD_NUM_THREADS. About three minutes.
 """
