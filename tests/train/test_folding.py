@@ -107,8 +107,8 @@ def test_a_budget_is_kept_in_memory(model, megabytes) -> None:
     assert 0.5 * most < taken <= most
 
 
-def test_a_budget_may_leave_the_deep_path_out(model, data, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("hashfold.train.folding.DEEP", (((3, 3), 0.01),))
+def test_a_budget_may_leave_the_deep_path_out(model, data, tmp_path) -> None:
+    assert fold_within(model, 300_000).bits == 3
     fold = fold_within(model, 100_000)
     assert fold.without_deep
     small = fold_model(model, fold)

@@ -19,10 +19,10 @@ from hashfold.sparse import CsrBatch, Float32, Int64, Ragged
 from hashfold.train.lookups import LookupConfig, fit_wide, shortlists
 
 SAMPLE_ROWS = 2_000
-DEEP = (((3, 3), 0.25), ((2, 3), 0.35))
-"""Bits of a feature's and of a label's weights, and the part of a budget that they may take."""
-LEAST_DEEP = ((1, 2), (1, 1))  # where there are no cross weights and neighbours that could do without it
-SHARE_OF_NEAR = 0.45  # of what a budget leaves to near and wide
+DEEP = ((3, 3), (2, 3), (1, 2))
+"""Bits of a feature's and of a label's weights, the best first."""
+WIDE_FIRST = 0.75  # of the cross weights have their bytes before the deep path has any
+SHARE_OF_NEAR = 0.28  # of what a budget leaves to near and wide
 NEAR_BITS = 2
 ENOUGH = 0.95  # of a stored row's squared length: what the light terms add is not worth their time
 LABEL_BYTES = 28  # of a label in wide and in the counts
@@ -102,26 +102,26 @@ def fold_model(model: HashfoldModel, fold: Fold, say: Callable[[str], None] = la
 def fold_within(model: HashfoldModel, most_bytes: int) -> Fold:
     """How to fold a model so that its look-ups take at most so many bytes in memory.
 
-    The deep path gets the first of `DEEP` that takes no more than its part of the bytes. Where none does, it is
-    left out if the model was fitted to do without it: these bytes are worth more in cross weights. Near and wide
-    share the rest: near's part goes into entries of its rows, in 2 bits each, up to a share of `ENOUGH` of their
-    squared length; what either does not need goes to the other, and what fits as it is stays.
+    Of what is left by what cannot be folded, near gets `SHARE_OF_NEAR`, up to the bytes for a share of `ENOUGH`
+    of its rows' squared length, in 2 bits a value; wide gets the rest, as far as it goes. The deep path gets the
+    first of `DEEP` that leaves wide `WIDE_FIRST` of its buckets; if none does, it is left out where the model was
+    fitted to do without it. What fits as it is stays.
 
     Raises InputError: fewer bytes than the smallest fold takes.
     """
     lookups, op = model.lookups, "fold_within"
     fixed = 4 * model.num_features + 8 * model.num_labels + _tables(lookups)
-    bits = _deep_bits(lookups, most_bytes)
+    whole_wide = 0 if lookups.wide is None else lookups.wide.num_buckets
+    rows = None if lookups.near is None else _Packing(lookups.near.index.rows())
+    bits = _deep_bits(lookups, most_bytes - fixed, whole_wide, rows.bytes(ENOUGH) if rows else 0)
     deep = _deep_bytes(lookups, *bits) if bits else 0
     own = {"bits": bits[0], "label_bits": bits[1]} if bits else {"without_deep": lookups.network is not None}
     rest = most_bytes - fixed - deep
     least_wide = 0 if lookups.wide is None else LEAST_BUCKETS * int((lookups.wide.sizes > 0).sum())
-    rows = None if lookups.near is None else _Packing(lookups.near.index.rows())
     least_near = rows.bytes(0.01) if rows else 0
     if rest < least_wide + least_near:
         least = fixed + deep + least_wide + least_near
         checks.fail(op, f"there must be at least {least:,} bytes for this model", f"{most_bytes:,}")
-    whole_wide = 0 if lookups.wide is None else lookups.wide.num_buckets
     if lookups.near is None or rows is None:
         return Fold(**own, buckets=rest if rest < whole_wide else None)
     if lookups.near.index.nbytes + whole_wide <= rest:
@@ -133,16 +133,16 @@ def fold_within(model: HashfoldModel, most_bytes: int) -> Fold:
     return Fold(**own, buckets=buckets, near_bits=NEAR_BITS, near_share=share)
 
 
-def _deep_bits(lookups: Lookups, most_bytes: int) -> tuple[int, int] | None:
-    """Of the deep path; None where there is none, or it is left out."""
+def _deep_bits(lookups: Lookups, most: int, whole_wide: int, enough_near: int) -> tuple[int, int] | None:
+    """Of the deep path, which shares `most` bytes with wide and near; None: there is none, or it is left out."""
     if lookups.network is None:
         return None
-    for bits, part in DEEP:
-        if _deep_bytes(lookups, *bits) <= part * most_bytes:
+    for bits in DEEP:
+        taken = _deep_bytes(lookups, *bits)
+        near = min(enough_near, int((most - taken) * SHARE_OF_NEAR))
+        if taken <= most / 2 and most - taken - near >= WIDE_FIRST * whole_wide:
             return bits
-    if key_of(("wide", "near")) in lookups.mixers:
-        return None
-    return next((b for b in LEAST_DEEP if _deep_bytes(lookups, *b) <= most_bytes / 2), LEAST_DEEP[-1])
+    return None if key_of(("wide", "near")) in lookups.mixers else (1, 1)
 
 
 class _Packing:
