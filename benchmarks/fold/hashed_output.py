@@ -4,8 +4,8 @@ The same network, recipe, epochs and batches; only the output layer differs: `LS
 hashed weights with 16 virtual weights to a stored value, in one table or in four: labels are numbered by how often
 they occur, and frequent ones share less ("by frequency"). "narrow" is dense with a hidden vector of 1/16.
 
-"frequent": only labels of five rows or more are learned; all others keep their prior, with rows of zeros. The
-hashed layer spends all its values on the former; "narrow" has as many in a dense matrix of theirs.
+"frequent": only labels of five rows or more are learned; all others are never proposed. The hashed layer spends
+all its values on the former; "narrow" has as many in a dense matrix of theirs.
 
 HASHFOLD_DATA: folder of the data sets; BENCH_SEEDS; BENCH_SETS: which rows of the table. The file is written after
 each run.
@@ -39,6 +39,8 @@ RATIO, TILE = 16, 8
 HIDDEN, NEGATIVES, EPOCHS, BATCH = 256, 4096, 12, 256
 RATE, DROPOUT, INPUT_STD, OUTPUT_STD = 5e-3, 0.3, 0.06, 0.05
 FREQUENT, FREQUENT_ROWS = 13_584, 5
+NEVER = -1e4
+"""The bias of what is not learned: a softmax over the others leaves open at what level their scores lie."""
 Tables = list[tuple[int | None, float | None]]
 """(labels, virtual weights to a stored value), the most frequent labels first; None: all the others; zeros."""
 RUNS: dict[str, dict[str, Any]] = {
@@ -158,6 +160,8 @@ def load() -> tuple[Dataset, Dataset]:
 def measure(train: Dataset, test: Dataset, seed: int, options: dict[str, Any]) -> dict[str, float]:
     network = Network(train.x.num_cols, train.y.num_ids, seed, **options)
     prior = np.log(np.maximum(label_counts(train.y), 0.1) / len(train)).astype(np.float32)
+    if network.learned is not None:
+        prior[network.learned :] = NEVER
     with torch.no_grad():
         assert network.output.bias is not None
         network.output.bias.copy_(torch.from_numpy(prior))

@@ -181,8 +181,10 @@ class HashedLSHLinear(FoldedLSHLinear):
 
     learned: only the first so many neurons have weights, and all buckets are theirs (compression_ratio stays that
     of the whole matrix); the others have rows of zeros, and their biases. For labels numbered by how often they
-    occur, most of them in less than a handful of rows; train with `lookup_shared(..., among=learned)`. On
-    acl-authors (103,602 labels, 13,584 of them with five rows or more) that matters more than how weights share.
+    occur, most of them in less than a handful of rows; train with `lookup_shared(..., among=learned)`. A softmax
+    over the learned leaves open at what level their scores lie: to keep the others from being proposed, set their
+    biases far below (-1e4). On acl-authors (103,602 labels, 13,584 of them with five rows or more) that matters
+    more than how weights share.
     """
 
     def __init__(
