@@ -225,21 +225,6 @@ def test_added_rows_train_their_labels_and_no_other():
     assert added[0::2].mean() > 0 > added[1::2].mean()
 
 
-def test_rows_may_be_added_in_fewer_and_smaller_steps_than_fit_took():
-    x, (pairs, targets) = sparse_rows(), chosen_pairs()
-    moved = []
-    for settings in ({}, {"epochs": 1}, {"epochs": 1, "lr": 1e-3}):
-        wide = trained()
-        before, rule = wide.scores(x, pairs), wide.config()
-        wide.add(x, pairs, targets, **settings)
-        moved.append(abs(wide.scores(x, pairs) - before).mean())
-        assert wide.config() == rule
-    assert moved[0] > moved[1] > 3 * moved[2]
-    for settings in ({"epochs": 0}, {"lr": 0.0}):
-        with pytest.raises(InputError, match=f"{next(iter(settings))} must"):
-            wide.add(x, pairs, targets, **settings)
-
-
 def test_added_labels_make_it_grow():
     wide, x, (pairs, _) = trained(), sparse_rows(), chosen_pairs()
     before = wide.scores(x, pairs)

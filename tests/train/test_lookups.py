@@ -65,10 +65,7 @@ def test_held_out_rows_are_neither_neighbours_nor_counted_while_the_mixture_is_f
     assert (lookups.counts == counts).all()
 
 
-@pytest.mark.parametrize("most", [0.0, 1.0])
-def test_held_out_rows_train_the_cross_weights_in_the_end(examples, network, monkeypatch, most) -> None:
-    """Trained on, or anew where many rows join."""
-    monkeypatch.setattr(module, "MOST_JOINING", most)
+def test_held_out_rows_train_the_cross_weights_in_the_end(examples, network, monkeypatch) -> None:
     before = []
     fit = module._fit_mixers
 
@@ -82,7 +79,7 @@ def test_held_out_rows_train_the_cross_weights_in_the_end(examples, network, mon
     monkeypatch.setattr(module, "_fit_mixers", watched)
     lookups = fitted(network, examples[0])
     _, held = split(len(examples[0]), 300, 0)
-    assert misses(lookups.wide, examples[0].take(held)) < 0.95 * before[0]
+    assert misses(lookups.wide, examples[0].take(held)) < 0.85 * before[0]
 
 
 def test_shortlists_start_with_a_rows_own_labels_and_never_repeat(examples, network) -> None:

@@ -144,16 +144,13 @@ class Wide:
         *,
         num_labels: int | None = None,
         initial_sum: float = 1.0,
-        epochs: int | None = None,
-        lr: float | None = None,
     ) -> float:
         """Trains the labels in `pairs` on from where they are; all others keep their bits.
 
         x, pairs and targets as in `fit`: new rows, and for each their labels and some wrong ones. Labels seen
         before keep their blocks; others, also new ones (num_labels may grow), get blocks beside them, of
         as many buckets for each nonzero as `fit` could afford; the budget of `fit` is not asked again. Steps are
-        damped as if each weight had gathered `initial_sum` squared gradients before. epochs, lr: by default those
-        of `fit`; fewer and smaller ones where most rows are not new. Returns as `fit`.
+        damped as if each weight had gathered `initial_sum` squared gradients before. Returns as `fit`.
         """
         op = "Wide.add"
         grown = checks.integer(
@@ -172,14 +169,7 @@ class Wide:
         new = tasks.labels[sizes[tasks.labels] == 0]
         wanted = np.minimum(nonzeros[new] * self._per_nonzero(), MOST_PER_NONZERO * nonzeros[new])
         sizes[new] = np.clip(wanted, LEAST_BUCKETS, MAX_IDS)
-        rule = replace(
-            self.rule,
-            initial_sum=initial_sum,
-            epochs=checks.integer(
-                op, "epochs", self.rule.epochs if epochs is None else epochs, low=1, high=10_000
-            ),
-            lr=checks.number(op, "lr", self.rule.lr if lr is None else lr, above=0),
-        )
+        rule = replace(self.rule, initial_sum=initial_sum)
         return self._train(op, x, tasks, sizes, rule, warm=True)
 
     def scores(self, x: CsrBatch, pairs: Ragged) -> Float32:

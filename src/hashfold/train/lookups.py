@@ -23,11 +23,9 @@ from hashfold.model import (
     key_of,
 )
 from hashfold.model.mixing import STARTS
-from hashfold.sparse import Float32, Int32, Int64, Ragged, RaggedIds
+from hashfold.sparse import Int32, Int64, Ragged, RaggedIds
 
 FEWEST_ROWS = 20  # held-out rows with a true label among their candidates; fewer cannot fit the weights
-MOST_JOINING = 0.2  # of all rows: where more were held out, the cross weights are trained anew when they join
-LAST_RATE = 0.25  # of the cross weights' rate, when the held-out rows join
 _BLOCK_ROWS = 8_192
 
 
@@ -116,8 +114,8 @@ def fit_lookups(
     `network`, there if deep is among the parts, was trained on the first ids of `split(len(train),
     config.held_out, config.seed)`. The weights of the scores are fitted with neighbours, cross weights and counts
     of labels that have not seen the held-out rows (a label counted once more than the others know it would be
-    known for the right one); then these join the neighbours, and the cross weights are trained on, for an epoch
-    over all rows. No row counts as its own neighbour. With `alike`, more rows than fit the weights are held out.
+    known for the right one); then these join the neighbours, and the cross weights are trained anew, on all
+    rows. No row counts as its own neighbour. With `alike`, more rows than fit the weights are held out.
 
     Where the held-out rows are too few, the deep path is left alone, or the neighbours where there is none.
     """
@@ -137,11 +135,8 @@ def fit_lookups(
     lookups.near, lookups.counts = _neighbours(train, config), counts
     if lookups.wide is not None:
         others = shortlists(lookups, train.take(held), held.astype(np.int32), config)
-        everything, all_pairs = train.take(np.concatenate([kept, held])), _concatenated([pairs, others])
-        if len(held) > MOST_JOINING * len(train):
-            lookups.wide = fit_wide(everything, all_pairs, config)
-        else:
-            _train_on(lookups.wide, everything, all_pairs, config)
+        everything = train.take(np.concatenate([kept, held]))
+        lookups.wide = fit_wide(everything, _concatenated([pairs, others]), config)
     return lookups
 
 
@@ -209,19 +204,9 @@ def fit_wide(rows: Dataset, pairs: Ragged, config: LookupConfig) -> Wide | None:
         lr=config.wide_lr,
         seed=config.seed,
     )
-    wide.fit(rows.x, pairs, _targets(rows, pairs))
-    return wide
-
-
-def _train_on(wide: Wide, rows: Dataset, pairs: Ragged, config: LookupConfig) -> None:
-    """One epoch more, at the pace of a last one: as good as training anew (eurlex57k: P@3 .8143 to .8140)."""
-    wide.add(rows.x, pairs, _targets(rows, pairs), epochs=1, lr=LAST_RATE * config.wide_lr)
-
-
-def _targets(rows: Dataset, pairs: Ragged) -> Float32:
-    """1 for a row's own labels, which are the first of its pairs, and 0 for the others."""
     rank = np.arange(len(pairs.ids)) - np.repeat(pairs.indptr[:-1], pairs.counts)
-    return (rank < np.repeat(rows.y.counts, pairs.counts)).astype(np.float32)
+    wide.fit(rows.x, pairs, (rank < np.repeat(rows.y.counts, pairs.counts)).astype(np.float32))
+    return wide
 
 
 def _fit_mixers(lookups: Lookups, held: Dataset, config: LookupConfig, say: Callable[[str], None]) -> None:
