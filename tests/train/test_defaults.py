@@ -108,6 +108,11 @@ def test_effort_buys_epochs_and_width() -> None:
     low, normal, high = (choose(TYPICAL, effort=effort) for effort in ("low", "normal", "high"))
     assert low[1].epochs < normal[1].epochs < high[1].epochs
     assert low[0].hidden == normal[0].hidden < high[0].hidden
+    assert low[2].starts < normal[2].starts < high[2].starts
+    few = replace(TYPICAL, rows=5_000)  # a wider network, or a longer run, learned no more of them
+    low, normal, high = (choose(few, effort=effort) for effort in ("low", "normal", "high"))
+    assert low[1].epochs < normal[1].epochs == high[1].epochs
+    assert normal[0].hidden == high[0].hidden
     with pytest.raises(InputError, match="effort"):
         choose(TYPICAL, effort="heroic")
 
@@ -197,7 +202,7 @@ def test_without_deep_there_are_no_settings_of_networks() -> None:
     assert (beside.parts, beside.seed, beside.threads) == (("wide", "near"), 3, 1)
     with_deep = choose(TYPICAL).beside
     assert (beside.held_out, beside.buckets) == (with_deep.held_out, with_deep.buckets)
-    assert {line.split()[0] for line in reasons} == {"held_out", "buckets"}
+    assert {line.split()[0] for line in reasons} == {"held_out", "buckets", "starts"}
     for name in sorted(OF_NETWORKS):
         with pytest.raises(InputError, match=f"network to set {name}"):
             choose(TYPICAL, {name: 1}, parts=("near",))

@@ -18,6 +18,7 @@ DENSE_BESIDE = 2_048  # the same where the other look-ups carry what a stronger 
 MANY_LABELS_A_ROW = 5.0
 LARGE_ROWS, HUGE_ROWS = 20_000, 300_000
 EFFORTS = {"low": 0.5, "normal": 1.0, "high": 1.5}  # times the epochs
+STARTS = {"low": 1, "normal": 3, "high": 6}  # of the mixtures of scores
 MOST_HELD_OUT = 4_000
 FEWEST_ROWS = 50  # with fewer there is nothing to hold out
 FEW_STEPS = 1_000  # small data sets are gone through until so many steps are made
@@ -108,7 +109,8 @@ def choose(
         found: of the training rows, without those that cannot be used.
         overrides: settings by name, of `NetworkConfig`, `TrainConfig` or `LookupConfig`; None values are ignored.
             They are taken as they are, and what depends on them follows.
-        effort: of `EFFORTS`; "high" also doubles the hidden vector.
+        effort: of `EFFORTS`; "high" trains a network twice as wide for longer, of `LARGE_ROWS` or more, and fits
+            mixtures of scores from more starts.
         parts: of the model. With wide or near, rows are held out to fit the weights of the scores.
 
     Raises: InputError for an unknown name or a value out of range, or a network's setting without deep.
@@ -133,6 +135,7 @@ def choose(
     if combine:
         width = network.get("hidden", hidden_width(found, found.labels <= DENSE_BESIDE, effort, combine))
         _settle_lookups(found, width, beside, settle)
+        settle(beside, "starts", STARTS[effort], f"mixtures of scores, {effort} effort")
         if not deep and few_rows_a_label(found):
             settle(beside, "alike", True, f"{rows_a_label(found):.2f} rows a label: all lose one to the fit")
     else:
@@ -150,7 +153,7 @@ def hidden_width(found: Statistics, dense: bool, effort: str, combine: bool) -> 
     wide, narrow = (384, 192) if combine else (512, 256)
     few, large = found.rows < FEW_STEPS, found.rows >= LARGE_ROWS
     width = 128 if few else wide if dense and large else 256 if found.labels <= DENSE_LABELS else narrow
-    return 2 * width if effort == "high" else width
+    return 2 * width if effort == "high" and large else width  # of few rows a wider one learns no more
 
 
 def hashes_per_table(labels: int) -> int:
@@ -238,7 +241,8 @@ def _settle_training(
     usual = 6 if rows >= HUGE_ROWS else 9 if network["negatives"] == 0 else 12
     if combine and rows >= LARGE_ROWS:  # the other look-ups carry what a longer run would add
         usual, enough = 3 if rows >= HUGE_ROWS else 6, 1
-    epochs = max(1, round(EFFORTS[effort] * min(100, max(usual, enough))))
+    longer = EFFORTS[effort] if rows >= LARGE_ROWS else min(1.0, EFFORTS[effort])
+    epochs = max(1, round(longer * min(100, max(usual, enough))))
     settle(training, "epochs", epochs, f"{rows} rows, {effort} effort")
     settle(training, "seed", 0, "the same seed gives the same model")
 

@@ -36,8 +36,8 @@ class LookupConfig:
     parts: which of deep, wide and near the model has. held_out: rows that only fit the weights of the scores.
     alike: all labels lose a row while those are fitted, see `split_alike`; for models without a network.
     shortlist: labels of a row's neighbours that the cross weights learn to tell from its own. buckets: cross
-    weights in all, a byte each. wide_epochs, wide_lr: of their training (Adagrad, linear decay). threads: as of
-    `TrainConfig`.
+    weights in all, a byte each. wide_epochs, wide_lr: of their training (Adagrad, linear decay). starts: of the
+    mixture of all scores, see `fit_mixer`. threads: as of `TrainConfig`.
     """
 
     parts: tuple[str, ...] = PARTS
@@ -47,6 +47,7 @@ class LookupConfig:
     buckets: int = 2**24
     wide_epochs: int = 3
     wide_lr: float = 0.4
+    starts: int = STARTS
     seed: int = 0
     threads: int | None = None
 
@@ -61,7 +62,7 @@ class LookupConfig:
             checks.fail(op, "alike must be false where rows train a network", "alike with deep", remedy)
         if self.threads is not None:
             checks.integer(op, "threads", self.threads, low=1)
-        for name in ("shortlist", "wide_epochs"):
+        for name in ("shortlist", "wide_epochs", "starts"):
             checks.integer(op, name, getattr(self, name), low=1)
         checks.integer(op, "buckets", self.buckets, low=1, high=2**28)
         checks.integer(op, "held_out", self.held_out, low=0)
@@ -228,7 +229,7 @@ def _fit_mixers(lookups: Lookups, held: Dataset, config: LookupConfig, say: Call
             pairs.indptr,
             true,
             seed=config.seed,
-            starts=STARTS if len(parts) == len(config.parts) else 1,  # what is left out is seldom asked for
+            starts=config.starts if len(parts) == len(config.parts) else 1,  # what is left out is seldom asked for
         )
         lookups.mixers[key_of(parts)] = mixer
     units = len(lookups.mixers[key_of(config.parts)].out)
