@@ -8,11 +8,12 @@ they occur, and frequent ones share less ("by frequency"). "narrow" is dense wit
 all its values on the former; "narrow" has as many in a dense matrix of theirs.
 
 HASHFOLD_DATA: folder of the data sets; BENCH_SEEDS; BENCH_SETS: which rows of the table. The file is written after
-each run.
+each run, and keeps the rows that were not asked for.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common import chosen, data_folder, seeds, table, write
+from benchmarks.common import RESULTS, chosen, data_folder, seeds, table, write
 from hashfold import functional, metrics
 from hashfold.data import Dataset, TfIdf, drop_unusable, label_counts, read
 from hashfold.nn import FoldedLSHLinear, FoldedWeight, HashedWeight, LSHLinear, SparseLinear
@@ -177,6 +178,14 @@ def mean(runs: list[dict[str, float]]) -> dict[str, float]:
     return {key: fmean(run[key] for run in runs) for key in runs[0]}
 
 
+def not_asked(names: list[str]) -> dict[str, Any]:
+    """What the file says of the other rows of the table, if they are the same ones."""
+    file = RESULTS / "hashed_output.json"
+    known = json.loads(file.read_text()) if file.exists() else {}
+    same = {name: known[name] for name in RUNS if name in known and name not in names}
+    return {name: row for name, row in same.items() if row["settings"] == json.loads(json.dumps(RUNS[name]))}
+
+
 def main() -> None:
     train, test = load()
     names = chosen(list(RUNS))
@@ -187,7 +196,7 @@ def main() -> None:
             print(f"seed {seed}, {name}: {runs[name][-1]}", file=sys.stderr, flush=True)
             means = {name: mean(of) for name, of in runs.items() if of}
             result = {name: {"settings": RUNS[name], "runs": runs[name], "mean": means[name]} for name in means}
-            write("hashed_output", {"ratio": RATIO, **result})
+            write("hashed_output", {"ratio": RATIO, **not_asked(names), **result})
     keys = ("P@1", "P@3", "P@5", "output_mb", "state_mb", "train_seconds")
     rows = [[name, *(means[name][key] for key in keys), min(r["P@1"] for r in runs[name])] for name in names]
     table(["output layer", "P@1", "P@3", "P@5", "MB", "optimizer MB", "train s", "lowest P@1"], rows)
