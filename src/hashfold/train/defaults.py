@@ -240,7 +240,7 @@ def _settle_training(
     enough = -(-FEW_STEPS * batch // rows) if rows else 1  # epochs for FEW_STEPS steps
     usual = 6 if rows >= HUGE_ROWS else 9 if network["negatives"] == 0 else 12
     if combine and rows >= LARGE_ROWS:  # the other look-ups carry what a longer run would add
-        usual, enough = 3 if rows >= HUGE_ROWS else 6, 1
+        usual, enough = 3 if rows >= HUGE_ROWS else 9 if found.labels <= DENSE_LABELS else 6, 1
     longer = EFFORTS[effort] if rows >= LARGE_ROWS else min(1.0, EFFORTS[effort])
     epochs = max(1, round(longer * min(100, max(usual, enough))))
     settle(training, "epochs", epochs, f"{rows} rows, {effort} effort")
