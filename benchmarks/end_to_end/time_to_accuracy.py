@@ -2,9 +2,9 @@
 
 128 hidden, softmax, dropout .3, Adam at 5e-3 with warm-up and cosine decay, label biases at the log prior; batches
 of 256. Ways: the labels of the batch only; those and 4,096 uniform negatives (PyTorch too, with its fastest step,
-from the same initial weights, over the same rows); those and 8 labels looked up by each row; both; and labels of five
-rows or more alone, the others never learned or proposed (and counted as missed). They run alternately, an epoch each,
-and are scored on the test rows after each epoch, off the clock.
+from the same initial weights, over the same rows); those and 8 labels looked up by each row; both; and labels of
+five rows or more alone, the others never learned or proposed (and counted as missed). They run alternately, an
+epoch each, and are scored on the test rows after each epoch, off the clock.
 
 Sets: acl-authors (if HASHFOLD_DATA is there), planted-670k (made up, 670,091 labels). BENCH_SETS, BENCH_EPOCHS
 (5); BENCH_WAYS: some of them, separated by semicolons; those not asked for keep their results. Five minutes each.
