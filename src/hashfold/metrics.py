@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hashfold import checks
-from hashfold.sparse import Int32, Ragged, RaggedIds
+from hashfold.sparse import Float64, Int32, Ragged, RaggedIds
 
-Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
 

@@ -21,6 +21,7 @@ from hashfold import checks
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
 
 MAX_IDS = 2**31 - 1
 

@@ -13,9 +13,7 @@ import numpy.typing as npt
 
 from hashfold.hashing.base import HashFamily
 from hashfold.hashing.randomness import UInt64, below, mix, mix_at, stream, unit, words
-from hashfold.sparse import Float32, Int32
-
-Float64 = npt.NDArray[np.float64]
+from hashfold.sparse import Float32, Float64, Int32
 
 
 def codes(family: HashFamily, x: Float32) -> Int32:

@@ -13,13 +13,12 @@ from hashfold.index.base import Arrays, Candidates, state_array
 from hashfold.index.rows import RowIndex, packed
 from hashfold.kernels.kmeans1d import kmeans1d
 from hashfold.kernels.native import core
-from hashfold.sparse import CsrBatch, Float32, Int32, Int64
+from hashfold.sparse import CsrBatch, Float32, Float64, Int32, Int64
 
 BLOCK_ROWS: int = core.PACKED_MOST_ROWS  # rows that share lists; their sums fit the second-level cache
 ROUNDS = 3  # of codes and scales, each fitted to the other
 TOLERANCE = 1e-2  # of the levels' squared error, above the least possible
 
-Float64 = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint8]
 
 

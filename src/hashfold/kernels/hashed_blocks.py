@@ -16,10 +16,9 @@ import torch
 
 from hashfold.kernels.hashed_linear import places_and_signs
 from hashfold.kernels.native import core
-from hashfold.sparse import CsrBatch, Float32, Int32, Int64, Ragged
+from hashfold.sparse import CsrBatch, Float32, Float64, Int32, Int64, Ragged
 
 Int8 = npt.NDArray[np.int8]
-Float64 = npt.NDArray[np.float64]
 
 LOSSES = ("logistic", "squared_hinge")
 

@@ -16,9 +16,7 @@ import numpy.typing as npt
 
 from hashfold import checks
 from hashfold.kernels.native import core
-
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
+from hashfold.sparse import Float32, Float64
 
 
 @dataclass(frozen=True)

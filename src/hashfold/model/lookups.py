@@ -237,11 +237,12 @@ class Lookups:
         found = 0
         for begin in range(0, len(x), _BLOCK_ROWS):
             rows = np.arange(begin, min(len(x), begin + _BLOCK_ROWS))
-            found += int(contains(y.take(rows), self.candidates(x.take(rows), proposing, lookup=lookup)).sum())
+            pairs = self.candidates(x.take(rows), proposing, proposals=RECALL_AT, lookup=lookup)
+            found += int(contains(y.take(rows), pairs).sum())
         return found / len(y.ids) if len(y.ids) else float("nan")
 
     def candidates(
-        self, x: CsrBatch, parts: Collection[str], *, proposals: int = RECALL_AT, lookup: bool = False
+        self, x: CsrBatch, parts: Collection[str], *, proposals: int = PROPOSALS, lookup: bool = False
     ) -> Ragged:
         """The labels that "deep" and "near", where they are among `parts`, propose for each row."""
         proposed, _ = self._proposed(x, parts, proposals, lookup)

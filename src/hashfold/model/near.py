@@ -11,9 +11,8 @@ import numpy.typing as npt
 from hashfold import checks
 from hashfold.index import Candidates, PackedRowIndex, RowIndex, make_row_index
 from hashfold.index.base import Arrays, state_array
-from hashfold.kernels.hashed_blocks import Float64
 from hashfold.kernels.native import core
-from hashfold.sparse import MAX_IDS, CsrBatch, Float32, Int32, Int64, Ragged, RaggedIds
+from hashfold.sparse import MAX_IDS, CsrBatch, Float32, Float64, Int32, Int64, Ragged, RaggedIds
 
 INDEX = "pruned"
 CHANNELS = ((5, 1.0), (20, 1.0), (100, 2.0), (100, 4.0))

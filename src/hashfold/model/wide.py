@@ -12,8 +12,8 @@ import scipy.sparse as sp
 from hashfold import checks
 from hashfold.index.base import Arrays, state_array
 from hashfold.kernels import hashed_blocks as kernels
-from hashfold.kernels.hashed_blocks import Blocks, FitRule, Float64, Int8, Tasks
-from hashfold.sparse import MAX_IDS, CsrBatch, Float32, Int32, Int64, Ragged
+from hashfold.kernels.hashed_blocks import Blocks, FitRule, Int8, Tasks
+from hashfold.sparse import MAX_IDS, CsrBatch, Float32, Float64, Int32, Int64, Ragged
 
 LEAST_BUCKETS = 16
 """Of a label that has training pairs."""
