@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from benchmarks.common import RESULTS, table
+from benchmarks.common import RESULTS, chosen, seeds, table
+from benchmarks.fold.images import record
 from hashfold.compress import to_dense
 from hashfold.nn.folded import FoldedWeight, folded_weights
 
@@ -56,6 +58,29 @@ class Row:
     settings: tuple[str, ...]
     beside: str = ""
     figure: str = ""
+
+
+def run_rows(
+    file: str,
+    figure: str,
+    plan: Any,
+    rows: Mapping[str, Row],
+    nets: Callable[[int, Sequence[str]], Iterator[tuple[str, nn.Module]]],
+    scored: Callable[[nn.Module], dict[str, Any]],
+) -> None:
+    """Of each seed the nets that are asked for, one after the other: scored, recorded, and the table at the end.
+
+    plan: a dataclass whose fields are the rows' settings. nets: (seed, names) -> names and trained nets.
+    """
+    names, settings = chosen(tuple(rows)), asdict(plan)
+    for seed in seeds():
+        start = time.perf_counter()
+        for name, model in nets(seed, names):
+            run = {"seed": seed, **scored(model), "seconds": time.perf_counter() - start}
+            print(name, json.dumps(run), flush=True)
+            record(file, name, {key: settings[key] for key in rows[name].settings}, run)
+            start = time.perf_counter()
+    summary(file, figure, {name: rows[name] for name in names})
 
 
 def summary(file: str, figure: str, rows: Mapping[str, Row]) -> None:

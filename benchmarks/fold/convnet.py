@@ -8,20 +8,18 @@ FOLD_VALIDATION: those of train in place of test.
 from __future__ import annotations
 
 import itertools
-import json
 import os
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.common import chosen, data_folder, scratch, seeds
-from benchmarks.fold.built import Built, Row, parameters, summary
-from benchmarks.fold.images import Images, Recipe, error, fit, load, logits_of, record
+from benchmarks.common import data_folder, scratch
+from benchmarks.fold.built import Built, Row, parameters, run_rows
+from benchmarks.fold.images import Images, Recipe, error, fit, load, logits_of
 from benchmarks.fold.resnet import resnet
 from hashfold.compress import CodebookConfig, Schedule, StraightThrough, compress, convert, prepare, save
 from hashfold.compress import load as load_compressed
@@ -143,16 +141,14 @@ def scored(model: nn.Module, images: Images) -> dict[str, Any]:
 def main() -> None:
     validation = "FOLD_VALIDATION" in os.environ
     images = load(data_folder() / "fashion-mnist", validation=validation)
-    file, plan = "fold_convnet" + "_validation" * validation, asdict(PLAN)
-    names = chosen(tuple(ROWS))
-    for seed in seeds():
-        start = time.perf_counter()
-        for name, model in nets(PLAN, images, seed, names):
-            run = {"seed": seed, **scored(model, images), "seconds": time.perf_counter() - start}
-            print(name, json.dumps(run), flush=True)
-            record(file, name, {key: plan[key] for key in ROWS[name].settings}, run)
-            start = time.perf_counter()
-    summary(file, "error", {name: ROWS[name] for name in names})
+    run_rows(
+        "fold_convnet" + "_validation" * validation,
+        "error",
+        PLAN,
+        ROWS,
+        lambda seed, names: nets(PLAN, images, seed, names),
+        lambda model: scored(model, images),
+    )
 
 
 if __name__ == "__main__":

@@ -7,19 +7,16 @@ BENCH_SETS: which rows; FOLD_VALIDATION: those articles in place of test.
 
 from __future__ import annotations
 
-import json
 import os
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common import chosen, data_folder, scratch, seeds
-from benchmarks.fold.built import Built, Row, parameters, summary
-from benchmarks.fold.images import record
+from benchmarks.common import data_folder, scratch
+from benchmarks.fold.built import Built, Row, parameters, run_rows
 from benchmarks.fold.words import Recipe, WordModel, dense_model, fit, initial_std, load, perplexity, start_bias
 from hashfold.compress import CodebookConfig, compress, save
 from hashfold.compress import load as load_compressed
@@ -104,16 +101,14 @@ def main() -> None:
     validation = "FOLD_VALIDATION" in os.environ
     words = load(data_folder() / "enwiki-100mb" / "enwiki.txt.xz", PLAN.words, PLAN.train_words)
     stream = words.validation if validation else words.test
-    file, plan = "fold_lstm" + "_validation" * validation, asdict(PLAN)
-    names = chosen(tuple(ROWS))
-    for seed in seeds():
-        start = time.perf_counter()
-        for name, model in models(PLAN, words.train, seed, names):
-            run = {"seed": seed, **scored(model, stream), "seconds": time.perf_counter() - start}
-            print(name, json.dumps(run), flush=True)
-            record(file, name, {key: plan[key] for key in ROWS[name].settings}, run)
-            start = time.perf_counter()
-    summary(file, "perplexity", {name: ROWS[name] for name in names})
+    run_rows(
+        "fold_lstm" + "_validation" * validation,
+        "perplexity",
+        PLAN,
+        ROWS,
+        lambda seed, names: models(PLAN, words.train, seed, names),
+        lambda model: scored(model, stream),
+    )
 
 
 if __name__ == "__main__":
