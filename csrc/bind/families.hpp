@@ -26,5 +26,6 @@ void bind_row_search(nanobind::module_& m);
 void bind_packed_search(nanobind::module_& m);
 void bind_label_votes(nanobind::module_& m);
 void bind_kmeans1d(nanobind::module_& m);
+void bind_mixture(nanobind::module_& m);
 
 }  // namespace hashfold

@@ -22,4 +22,5 @@ NB_MODULE(_native, m) {
     hashfold::bind_packed_search(m);
     hashfold::bind_label_votes(m);
     hashfold::bind_kmeans1d(m);
+    hashfold::bind_mixture(m);
 }

@@ -42,7 +42,12 @@ def test_weights_of_a_planted_softmax_are_found_though_most_candidates_are_sampl
 def test_without_the_weights_of_sampled_candidates_the_fit_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """The twin of the test above: the weights are what makes the sample stand for all."""
     chosen = mixing._chosen
-    monkeypatch.setattr(mixing, "_chosen", lambda *a: chosen(*a)._replace(stands_for=np.float32(1)))
+
+    def alone(*args: object) -> mixing._Chosen:
+        found = chosen(*args)
+        return found._replace(stands_for=np.ones_like(found.stands_for))
+
+    monkeypatch.setattr(mixing, "_chosen", alone)
     monkeypatch.setattr(mixing, "ROWS_FOR_UNITS", 801)
     features, indptr, true = planted(800, (1.5, -0.7, 0.0), width=200)
     mixer = fit_mixer(["a", "b", "c"], features, indptr, true)

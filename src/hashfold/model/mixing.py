@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy.optimize import minimize
 from scipy.special import expit
 from threadpoolctl import threadpool_limits
-from torch import Tensor
 
 from hashfold import checks
 from hashfold.index.base import Arrays, state_array
+from hashfold.kernels import mixture
+from hashfold.kernels.mixture import Lists, Weights
 from hashfold.kernels.native import core
-from hashfold.sparse import Float32, Int32, Int64
+from hashfold.sparse import Float32, Float64, Int32, Int64
 
 UNITS = 8
 STARTS = 3  # mixers of so many first weights: their mean, or with many rows one of as many units as they together
@@ -52,21 +52,15 @@ class Mixer:
 
     def scores(self, features: Float32) -> Float32:
         """(pairs,) of features (pairs, len(names))."""
-        x = torch.from_numpy(features)  # torch: its products and tanh run on all threads
         linear, offset = self._of_raw(self.linear[None], np.zeros(1))
-        y = torch.addmv(offset, x, linear[0])
-        if len(self.out):
-            hidden, bias = self._of_raw(self.hidden[:, :-1], self.hidden[:, -1])
-            y.addmv_(torch.addmm(bias, x, hidden.T).tanh_(), torch.from_numpy(self.out))
-        scores: Float32 = y.numpy()
-        return scores
+        hidden, bias = self._of_raw(self.hidden[:, :-1], self.hidden[:, -1])
+        weights = Weights(linear[0], np.concatenate([hidden, bias[:, None]], 1), self.out)
+        return mixture.scores(features, weights, float(offset[0]))
 
-    def _of_raw(self, weight: npt.NDArray[Any], bias: npt.NDArray[Any]) -> tuple[Tensor, Tensor]:
+    def _of_raw(self, weight: npt.NDArray[Any], bias: npt.NDArray[Any]) -> tuple[Float32, Float32]:
         """The same weights (units, features) and biases (units,) for features that are not standardised."""
         raw = weight.astype(np.float64) / self.scale
-        return torch.from_numpy(raw.astype(np.float32)), torch.from_numpy(
-            (bias - raw @ self.mean).astype(np.float32)
-        )
+        return raw.astype(np.float32), (bias - raw @ self.mean).astype(np.float32)
 
     def log_odds(self, scores: Float32, indptr: Int64) -> Float32:
         """Of each candidate being true, from the scores of all candidates of its row."""
@@ -128,29 +122,24 @@ def fit_mixer(
         checks.fail("fit_mixer", expected, f"none of {len(indptr) - 1} has", "hold out more rows")
     mean, scale = features.mean(0), np.maximum(features.std(0), 1e-6)
     z = (features - mean) / scale
-    linear = _Lists.of(z, true, first).fit(_Shape(len(names), 0), seed).linear
-    lists = _Lists.of(z, true, _chosen(z @ linear, indptr, true))
-    if rows < ROWS_FOR_UNITS:
-        weights = lists.fit(_Shape(len(names), 0), seed, linear)
-    elif rows < ROWS_TOGETHER:
-        weights = _mean([lists.fit(_Shape(len(names), UNITS), seed + at, linear) for at in range(starts)])
-    else:
-        weights = lists.fit(_Shape(len(names), UNITS * starts), seed, linear, MORE_ITERATIONS)
-    mixer = Mixer(tuple(names), mean, scale, *weights, chance=np.array([1.0, -1.0, 0.0]))
-    return replace(mixer, chance=_fit_chance(mixer.scores(features), indptr, true))
+    with threadpool_limits(1, user_api="blas"):  # L-BFGS-B's own products are far too small for threads
+        linear = _fit(_lists(z, true, first), _Shape(len(names), 0), seed).linear
+        lists = _lists(z, true, _chosen(z @ linear, indptr, true))
+        if rows < ROWS_FOR_UNITS:
+            weights = _fit(lists, _Shape(len(names), 0), seed, linear)
+        elif rows < ROWS_TOGETHER:
+            weights = _mean([_fit(lists, _Shape(len(names), UNITS), seed + at, linear) for at in range(starts)])
+        else:
+            weights = _fit(lists, _Shape(len(names), UNITS * starts), seed, linear, MORE_ITERATIONS)
+        mixer = Mixer(tuple(names), mean, scale, *weights, chance=np.array([1.0, -1.0, 0.0]))
+        return replace(mixer, chance=_fit_chance(mixer.scores(features), indptr, true))
 
 
-class _Weights(NamedTuple):
-    linear: Float32
-    hidden: Float32
-    out: Float32
-
-
-def _mean(fitted: Sequence[_Weights]) -> _Weights:
+def _mean(fitted: Sequence[Weights]) -> Weights:
     """The weights that score as all of them do in the mean."""
     linear, hidden, out = zip(*fitted, strict=True)
     share = np.float32(1 / len(fitted))
-    return _Weights(share * np.sum(linear, 0), np.concatenate(hidden), share * np.concatenate(out))
+    return Weights(share * np.sum(linear, 0), np.concatenate(hidden), share * np.concatenate(out))
 
 
 @dataclass(frozen=True)
@@ -170,10 +159,10 @@ class _Shape:
         ]
         return np.concatenate(parts).astype(np.float32)
 
-    def unpack(self, vector: npt.NDArray[Any]) -> _Weights:
+    def unpack(self, vector: npt.NDArray[Any]) -> Weights:
         v = np.asarray(vector, np.float32)
         hidden = v[self.features : len(v) - self.units].reshape(self.units, self.features + 1)
-        return _Weights(v[: self.features].copy(), hidden.copy(), v[len(v) - self.units :].copy())
+        return Weights(v[: self.features].copy(), hidden.copy(), v[len(v) - self.units :].copy())
 
 
 class _Chosen(NamedTuple):
@@ -182,51 +171,20 @@ class _Chosen(NamedTuple):
     stands_for: Float32
 
 
-@dataclass(frozen=True)
-class _Lists:
-    """Standardised features of the candidates of some rows; each row has a true one."""
+def _lists(z: Float32, true: npt.NDArray[np.bool_], chosen: _Chosen) -> Lists:
+    return Lists.of(z[chosen.pairs], chosen.indptr, true[chosen.pairs], chosen.stands_for)
 
-    z: Float32
-    indptr: Int64
-    true: npt.NDArray[np.bool_]
-    stands_for: Float32  # so many candidates
 
-    @classmethod
-    def of(cls, z: Float32, true: npt.NDArray[np.bool_], chosen: _Chosen) -> _Lists:
-        return cls(z[chosen.pairs], chosen.indptr, true[chosen.pairs], chosen.stands_for)
+def _fit(
+    lists: Lists, shape: _Shape, seed: int, linear: Float32 | None = None, iterations: int = ITERATIONS
+) -> Weights:
+    def loss(vector: Float64) -> tuple[float, Float64]:
+        value, gradient = lists.loss(shape.unpack(vector))
+        return value + DECAY * float(vector @ vector), gradient + 2 * DECAY * vector
 
-    def fit(
-        self, shape: _Shape, seed: int, linear: Float32 | None = None, iterations: int = ITERATIONS
-    ) -> _Weights:
-        z = torch.from_numpy(self.z)
-        with_one = torch.cat([z, z.new_ones(len(z), 1)], 1)
-        share = self.true / np.repeat(np.add.reduceat(self.true, self.indptr[:-1]), np.diff(self.indptr))
-        share = (share / (len(self.indptr) - 1)).astype(np.float32)
-
-        def loss(vector: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
-            linear, hidden, out = map(torch.from_numpy, shape.unpack(vector))
-            active = (with_one @ hidden.T).tanh_()
-            value, slopes = self._listwise((z @ linear + active @ out).numpy(), share)
-            slope = torch.from_numpy(slopes)
-            back = torch.outer(slope, out).mul_(1 - active * active)
-            parts = slope @ z, (back.T @ with_one).flatten(), slope @ active
-            gradient = torch.cat(parts).numpy().astype(np.float64)
-            return value + DECAY * float(vector @ vector), gradient + 2 * DECAY * vector
-
-        start = shape.start(seed, linear)
-        with threadpool_limits(1, user_api="blas"):  # L-BFGS-B's own products are far too small for threads
-            found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": iterations})
-        return shape.unpack(found.x)
-
-    def _listwise(self, scores: npt.NDArray[Any], share: Float32) -> tuple[float, Float32]:
-        """Mean over rows of the mean over their true labels of -log softmax, and its gradient."""
-        counts, starts = np.diff(self.indptr), self.indptr[:-1]
-        shifted = scores - np.repeat(np.maximum.reduceat(scores, starts), counts)
-        exps = np.exp(shifted) * self.stands_for
-        sums = np.add.reduceat(exps, starts)
-        value = -float(share @ (shifted - np.repeat(np.log(sums), counts)))
-        slope: Float32 = exps / np.repeat(sums * len(counts), counts) - share
-        return value, slope
+    start = shape.start(seed, linear)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": iterations})
+    return shape.unpack(found.x)
 
 
 def _chosen(scores: Float32, indptr: Int64, true: npt.NDArray[np.bool_]) -> _Chosen:
