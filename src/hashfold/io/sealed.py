@@ -42,8 +42,8 @@ class FolderKind:
 
 
 # Model folders of version 1 had all weights in float32 and said nothing of `storage`; those of version 2 had a
-# network in any case.
-MODEL = FolderKind("hashfold-model", 3, "config.json", "model folder")
+# network in any case; in those of version 3 it had an output for each label.
+MODEL = FolderKind("hashfold-model", 4, "config.json", "model folder")
 CHECKPOINT = FolderKind("hashfold-checkpoint", 1, "checkpoint.json", "training checkpoint")
 
 

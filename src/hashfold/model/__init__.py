@@ -1,6 +1,7 @@
 """Whole models: what predicts labels from sparse rows."""
 
 from hashfold.model.deep import DeepPath, NetworkConfig
+from hashfold.model.deep_lookup import Outputs
 from hashfold.model.folded import FoldedNetwork
 from hashfold.model.lookups import PARTS, Lookups, combinations, feature_names, key_of
 from hashfold.model.mixing import Mixer, fit_mixer
@@ -20,6 +21,7 @@ __all__ = [
     "Mixer",
     "Near",
     "NetworkConfig",
+    "Outputs",
     "StepResult",
     "Targets",
     "Wide",

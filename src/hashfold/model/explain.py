@@ -150,12 +150,12 @@ class _Block:
 
     def _deep(self, row: int, label: int) -> tuple[Feature, ...]:
         """Gradient times input: sum over hidden units j of W[label, j] 1[h_j > 0] V[feature, j] x_feature."""
-        network = self.network
-        if network is None or self.hidden is None or not self._known(label):
+        network, weights = self.network, self._label_row(label)
+        if network is None or self.hidden is None or weights is None:
             return ()
         own = slice(int(self.x.indptr[row]), int(self.x.indptr[row + 1]))
         features, values = self.x.indices[own], self.x.values[own]
-        open_units = np.where(self.hidden[row] > 0, network.label_row(label), 0)
+        open_units = np.where(self.hidden[row] > 0, weights, 0)
         amounts = values * (network.feature_rows(features) @ open_units)
         if network.config.unit_hidden:  # the length is taken as it is
             length = float(torch.relu(network.sums(self.x.take([row]))).norm())
@@ -163,14 +163,15 @@ class _Block:
         return self._features(features, amounts)
 
     def _units(self, row: int, label: int) -> tuple[Unit, ...]:
-        if self.network is None or self.hidden is None or not self._known(label):
+        weights = self._label_row(label)
+        if self.hidden is None or weights is None:
             return ()
-        amounts = self.hidden[row] * self.network.label_row(label)
+        amounts = self.hidden[row] * weights
         return tuple(Unit(int(j), float(amounts[j])) for j in _largest(amounts, self.top))
 
-    def _known(self, label: int) -> bool:
-        """To the network; it has not learned labels that were added later."""
-        return label < self.model.lookups.learned
+    def _label_row(self, label: int) -> Float32 | None:
+        """Of the network; it has none for labels of few rows, or that were added later."""
+        return None if self.network is None else self.model.lookups.deep.label_row(label)
 
     def _neighbours(self, found: Candidates, row: int, label: int) -> tuple[Neighbour, ...]:
         near = self.model.lookups.near

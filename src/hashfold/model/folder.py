@@ -12,9 +12,10 @@ import numpy as np
 from hashfold import checks
 from hashfold.data import TfIdf, vectorizer_from_state
 from hashfold.errors import InputError, ModelFolderError
-from hashfold.index.base import Arrays
+from hashfold.index.base import Arrays, state_array
 from hashfold.io import ModelFolder, load_model_folder, save_model_folder
 from hashfold.model.deep import DeepPath, NetworkConfig
+from hashfold.model.deep_lookup import Outputs
 from hashfold.model.folded import FoldedNetwork
 from hashfold.model.lookups import Lookups, feature_names
 from hashfold.model.mixing import Mixer
@@ -119,7 +120,7 @@ def _lookups_from(folder: ModelFolder) -> Lookups:
         network = _network_from(folder)
     counts = np.asarray(_arrays(folder, _COUNTS)["label_counts"], np.int64)
     # folders of version 2 had no `learned`, but a network
-    learned = settings["learned"] if network is None else network.config.num_labels
+    learned = settings["learned"] if network is None or "learned" in settings else network.config.num_labels
     lookups = Lookups(network, counts, learned=checks.integer("lookups", "learned", learned, low=1))
     if settings:
         load_lookups(lookups, settings, _arrays(folder, _LOOKUPS))
@@ -146,6 +147,8 @@ def lookups_to_state(lookups: Lookups) -> tuple[dict[str, Any], Arrays]:
             arrays |= {f"{name}.{key}": array for key, array in part.state().items()}
     if settings:
         settings |= {"parts": list(lookups.parts), "learned": lookups.learned}
+    if lookups.outputs is not None and lookups.outputs.ids is not None:
+        arrays["outputs"] = lookups.outputs.ids
     if lookups.mixers:
         settings["mixers"] = {key: list(mixer.names) for key, mixer in lookups.mixers.items()}
     for key, mixer in lookups.mixers.items():
@@ -165,6 +168,10 @@ def load_lookups(lookups: Lookups, settings: Mapping[str, Any], arrays: Mapping[
     if "wide" in settings:
         lookups.wide = Wide(**settings["wide"])
         lookups.wide.load_state(part("wide."))
+    if "outputs" in arrays:
+        lookups.outputs = Outputs(
+            state_array("lookups", arrays, "outputs", np.int32, (None,)), len(lookups.counts)
+        )
     for key, names in settings.get("mixers", {}).items():
         if not set(key.split("+")) <= set(lookups.parts) or tuple(names) != feature_names(key.split("+")):
             checks.fail(
@@ -177,9 +184,10 @@ def _check(model: HashfoldModel, path: Path) -> None:
     """The parts fit each other. Raises ModelFolderError."""
     features, labels, lookups = model.num_features, model.num_labels, model.lookups
     network = None if lookups.network is None else lookups.network.config
+    outputs = lookups.learned if lookups.outputs is None else len(lookups.outputs)
     for what, got, wanted in (
         ("the network's features", *_same(network, "num_features", features)),
-        ("the network's labels", *_same(network, "num_labels", lookups.learned)),
+        ("the network's labels", *_same(network, "num_labels", outputs)),
         ("labels", model.targets.num_labels, labels),
         ("neighbours' features", *_same(lookups.near, "num_features", features)),
         ("neighbours' labels", *_same(lookups.near, "num_labels", labels)),

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 
 from hashfold import checks
-from hashfold.index import ExactIndex
 from hashfold.kernels.native import core
 from hashfold.metrics import contains
 from hashfold.model.deep import DeepPath
+from hashfold.model.deep_lookup import Deep, Outputs
 from hashfold.model.mixing import Mixer
 from hashfold.model.near import CHANNELS, LEADING, Near
 from hashfold.model.wide import Wide
@@ -67,6 +67,7 @@ class Lookups:
     network: the deep path. near, wide: like it, absent where the model has none, but network or near is there.
     counts: int64 (num_labels,), training rows of each label. mixers: by `key_of` their parts; a combination
     without one is `alone`. learned: labels that training knew, by default all; others were added after it.
+    outputs: the labels that the network's outputs stand for, by default all that training knew.
     """
 
     network: DeepPath | None
@@ -75,6 +76,7 @@ class Lookups:
     wide: Wide | None = None
     mixers: dict[str, Mixer] = field(default_factory=dict)
     learned: int = 0
+    outputs: Outputs | None = None
 
     def __post_init__(self) -> None:
         self.learned = self.learned or len(self.counts)
@@ -89,6 +91,12 @@ class Lookups:
     def alone(self) -> str:
         """Which look-up scores by itself where nothing is fitted: the deep path, or near where there is none."""
         return "near" if self.network is None else "deep"
+
+    @property
+    def deep(self) -> Deep:
+        """The network with its labels. Only for models that have one."""
+        assert self.network is not None
+        return Deep(self.network, self.outputs or Outputs(None, self.learned))
 
     def features(
         self,
@@ -109,39 +117,12 @@ class Lookups:
         rows = np.maximum(self.counts[pairs.ids], LEAST_ROWS)
         columns = [np.log1p(rows).astype(np.float32)[:, None]]
         if h is not None:
-            columns.append(self._deep(h, pairs, proposed)[:, None])
+            columns.append(self.deep.log_chances(h, pairs, proposed)[:, None])
         if "wide" in parts and self.wide is not None:
             columns.append(self.wide.scores(x, pairs)[:, None])
         if votes is not None:
             columns.append(np.log(votes + np.float32(LEAST_VOTE)))
         return pairs, np.concatenate(columns, 1)
-
-    def _deep(self, h: Float32, pairs: Ragged, proposed: Ragged) -> Float32:
-        """log p(label): of the sigmoid, or of the softmax over the labels that the deep path proposed."""
-        assert self.network is not None
-        exact = self.network.searcher(False)
-        assert isinstance(exact, ExactIndex)
-        known = pairs.ids < self.learned
-        logits = exact.score(h, pairs if known.all() else Ragged(pairs.indptr, np.where(known, pairs.ids, 0)))
-        if not known.all():
-            row = np.repeat(np.arange(len(h)), pairs.counts)
-            least = np.zeros(len(h), np.float32)
-            np.minimum.at(least, row[known], logits[known])
-            logits[~known] = least[row[~known]]
-        if self.network.config.loss == "sigmoid":
-            logarithms: Float32 = -np.logaddexp(np.float32(0), -logits)
-            return logarithms
-        rank = np.arange(len(logits)) - np.repeat(pairs.indptr[:-1], pairs.counts)
-        own = np.where(rank < np.repeat(proposed.counts, pairs.counts), logits, -np.inf)
-        top = np.full(len(h), -np.inf, np.float32)
-        filled = pairs.counts > 0
-        starts = pairs.indptr[:-1][filled]
-        if len(starts):
-            best = np.maximum.reduceat(own, starts)
-            sums = np.add.reduceat(np.exp(own - np.repeat(best, pairs.counts[filled])), starts)
-            top[filled] = best + np.log(sums)
-        result: Float32 = (logits - np.repeat(top, pairs.counts)).astype(np.float32)
-        return result
 
     @torch.no_grad()
     def top_k(
@@ -178,7 +159,7 @@ class Lookups:
 
     def _odds(self, x: CsrBatch, key: str, proposals: int, lookup: bool) -> tuple[Ragged, Float32]:
         if key not in self.mixers:
-            return self._votes(x, proposals) if self.network is None else self._logits(x, proposals, lookup)
+            return self._votes(x, proposals) if self.network is None else self.deep.ranked(x, proposals, lookup)
         mixer = self.mixers[key]
         pairs, features = self.features(x, key.split("+"), proposals=proposals, lookup=lookup)
         odds = mixer.log_odds(mixer.scores(features), pairs.indptr)
@@ -188,11 +169,6 @@ class Lookups:
             scores = voted.scores(np.ascontiguousarray(features[:, columns]))
             odds = np.where(added, voted.log_odds(scores, pairs.indptr), odds)
         return pairs, odds
-
-    def _logits(self, x: CsrBatch, proposals: int, lookup: bool) -> tuple[Ragged, Float32]:
-        assert self.network is not None
-        found = self.network.candidates(x, min(proposals, self.network.config.num_labels), lookup)
-        return Ragged(found.indptr, found.ids), found.scores
 
     def _votes(self, x: CsrBatch, proposals: int) -> tuple[Ragged, Float32]:
         """Logarithms, so that a softmax gives each label its share of the votes; ties go to frequent labels."""
@@ -254,10 +230,7 @@ class Lookups:
         """What the deep path proposes, and the hidden vectors; nothing where it has no part."""
         if "deep" not in parts:
             return _none(len(x)), None
-        assert self.network is not None
-        h = self.network.hidden(x).detach().numpy()
-        found = self.network.searcher(lookup).query(h, min(proposals, self.network.config.num_labels))
-        return Ragged(found.indptr, found.ids), h
+        return self.deep.propose(x, proposals, lookup)
 
     def _joined(
         self,

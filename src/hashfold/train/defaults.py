@@ -15,6 +15,7 @@ from hashfold.train.lookups import LookupConfig
 
 DENSE_LABELS = 8_192  # up to so many labels, computing all of them costs no more than choosing some
 DENSE_BESIDE = 2_048  # the same where the other look-ups carry what a stronger network would add
+LEAST_ROWS = 4  # of a label that the network learns, where others know the rest
 MANY_LABELS_A_ROW = 5.0
 LARGE_ROWS, HUGE_ROWS = 20_000, 300_000
 EFFORTS = {"low": 0.5, "normal": 1.0, "high": 1.5}  # times the epochs
@@ -136,6 +137,10 @@ def choose(
         width = network.get("hidden", hidden_width(found, found.labels <= DENSE_BESIDE, effort, combine))
         _settle_lookups(found, width, beside, settle)
         settle(beside, "starts", STARTS[effort], f"mixtures of scores, {effort} effort")
+        if {"deep", "near"} <= set(parts) and found.labels > DENSE_BESIDE:
+            settle(
+                beside, "least_rows", LEAST_ROWS, "of a label, for the network to learn it; others know the rest"
+            )
         if not deep and few_rows_a_label(found):
             settle(beside, "alike", True, f"{rows_a_label(found):.2f} rows a label: all lose one to the fit")
     else:

@@ -245,4 +245,5 @@ def _tables(lookups: Lookups) -> int:
     """Bytes that stay whatever the fold, beside the rows."""
     near: Near | None = lookups.near
     labels = 0 if near is None else near.nbytes - near.index.nbytes
+    labels += 0 if lookups.outputs is None else lookups.outputs.nbytes
     return labels + (0 if lookups.wide is None else LABEL_BYTES * lookups.wide.num_labels)

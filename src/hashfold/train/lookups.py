@@ -13,9 +13,11 @@ from hashfold.data import Dataset, label_counts
 from hashfold.metrics import contains
 from hashfold.model import (
     PARTS,
+    DeepPath,
     LookupNetwork,
     Lookups,
     Near,
+    Outputs,
     Wide,
     combinations,
     feature_names,
@@ -35,6 +37,8 @@ class LookupConfig:
 
     parts: which of deep, wide and near the model has. held_out: rows that only fit the weights of the scores.
     alike: all labels lose a row while those are fitted, see `split_alike`; for models without a network.
+    least_rows: of a label that the network learns; labels with fewer are left to the neighbours and the cross
+    weights, so above 1 there must be near.
     shortlist: labels of a row's neighbours that the cross weights learn to tell from its own. buckets: cross
     weights in all, a byte each. wide_epochs, wide_lr: of their training (Adagrad, linear decay). starts: of the
     mixture of all scores, see `fit_mixer`. threads: as of `TrainConfig`.
@@ -43,6 +47,7 @@ class LookupConfig:
     parts: tuple[str, ...] = PARTS
     held_out: int = 1_000
     alike: bool = False
+    least_rows: int = 1
     shortlist: int = 60
     buckets: int = 2**24
     wide_epochs: int = 3
@@ -60,9 +65,12 @@ class LookupConfig:
         if self.alike and "deep" in self.parts:
             remedy = "hold out rows at random, or train without deep"
             checks.fail(op, "alike must be false where rows train a network", "alike with deep", remedy)
+        if self.least_rows > 1 and "near" not in self.parts:
+            came = key_of(self.parts)
+            checks.fail(op, "least_rows above 1 leaves rare labels to near, which parts must hold", came)
         if self.threads is not None:
             checks.integer(op, "threads", self.threads, low=1)
-        for name in ("shortlist", "wide_epochs", "starts"):
+        for name in ("shortlist", "wide_epochs", "starts", "least_rows"):
             checks.integer(op, name, getattr(self, name), low=1)
         checks.integer(op, "buckets", self.buckets, low=1, high=2**28)
         checks.integer(op, "held_out", self.held_out, low=0)
@@ -109,30 +117,33 @@ def fit_lookups(
     counts: Int64,
     config: LookupConfig,
     say: Callable[[str], None] = lambda line: None,
+    outputs: Outputs | None = None,
 ) -> Lookups:
     """Neighbours and cross weights of all rows of `train` (weighted), and mixers fitted on those held out.
 
     `network`, there if deep is among the parts, was trained on the first ids of `split(len(train),
-    config.held_out, config.seed)`. The weights of the scores are fitted with neighbours, cross weights and counts
-    of labels that have not seen the held-out rows (a label counted once more than the others know it would be
-    known for the right one); then these join the neighbours, and the cross weights are trained anew, on all
-    rows. No row counts as its own neighbour. With `alike`, more rows than fit the weights are held out.
+    config.held_out, config.seed)`; outputs: the labels that it learned, by default all. The weights of the
+    scores are fitted with neighbours, cross weights and counts of labels that have not seen the held-out rows (a
+    label counted once more than the others know it would be known for the right one); then these join the
+    neighbours, and the cross weights are trained anew, on all rows. No row counts as its own neighbour. With
+    `alike`, more rows than fit the weights are held out.
 
-    Where the held-out rows are too few, the deep path is left alone, or the neighbours where there is none.
+    Where the held-out rows are too few, the deep path is left alone, or the neighbours where it is not there or
+    does not know all labels.
     """
     if config.parts == ("deep",):
-        return Lookups(network, counts)
+        return Lookups(network, counts, outputs=outputs)
     kept, held, fitting = _parted(train, config)
     if not len(held):
-        say(f"{'near' if network is None else 'deep'} alone: no rows are held out to combine it with others")
-        return _alone(network, train, counts, config)
+        say(f"{_left_alone(network, outputs)} alone: no rows are held out to combine it with others")
+        return _alone(network, train, counts, config, outputs)
     rows = train.take(kept)
-    lookups = Lookups(network, label_counts(rows.y), near=_neighbours(rows, config))
+    lookups = Lookups(network, label_counts(rows.y), near=_neighbours(rows, config), outputs=outputs)
     pairs = shortlists(lookups, rows, np.arange(len(rows), dtype=np.int32), config)
     lookups.wide = fit_wide(rows, pairs, config)
     _fit_mixers(lookups, train.take(fitting), config, say)
     if not lookups.mixers:
-        return _alone(network, train, counts, config)
+        return _alone(network, train, counts, config, outputs)
     lookups.near, lookups.counts = _neighbours(train, config), counts
     if lookups.wide is not None:
         others = shortlists(lookups, train.take(held), held.astype(np.int32), config)
@@ -151,9 +162,17 @@ def _parted(train: Dataset, config: LookupConfig) -> tuple[Int64, Int64, Int64]:
     return kept, held, held[np.sort(some)]
 
 
-def _alone(network: LookupNetwork | None, train: Dataset, counts: Int64, config: LookupConfig) -> Lookups:
-    """What needs no weights of scores."""
-    return Lookups(network, counts, near=_neighbours(train, config) if network is None else None)
+def _left_alone(network: DeepPath | None, outputs: Outputs | None) -> str:
+    """Which look-up needs no weights of scores: the network, if it is there and knows all labels."""
+    return "near" if network is None or (outputs is not None and outputs.partial) else "deep"
+
+
+def _alone(
+    network: LookupNetwork | None, train: Dataset, counts: Int64, config: LookupConfig, outputs: Outputs | None
+) -> Lookups:
+    if _left_alone(network, outputs) == "deep":
+        return Lookups(network, counts)
+    return Lookups(None, counts, near=_neighbours(train, config))
 
 
 def _neighbours(rows: Dataset, config: LookupConfig) -> Near | None:
@@ -177,8 +196,7 @@ def shortlists(lookups: Lookups, examples: Dataset, ids: Int32, config: LookupCo
         if lookups.near is not None:
             parts.append(lookups.near.join(x, y, config.shortlist, ids[rows])[0])
         else:
-            assert lookups.network is not None
-            parts.append(_united(y, lookups.network.candidates(x, min(config.shortlist, examples.num_labels))))
+            parts.append(_united(y, lookups.deep.ranked(x, config.shortlist, lookup=False)[0]))
     return _concatenated(parts)
 
 
@@ -218,7 +236,8 @@ def _fit_mixers(lookups: Lookups, held: Dataset, config: LookupConfig, say: Call
     row = np.repeat(np.arange(len(held)), pairs.counts)
     told = np.unique(row[true]).size
     if told < FEWEST_ROWS or true.all():
-        say(f"{lookups.alone} alone: {told} held-out rows with a true candidate are too few to combine it")
+        left = _left_alone(lookups.network, lookups.outputs)
+        say(f"{left} alone: {told} held-out rows with a true candidate are too few to combine it")
         return
     for parts in combinations(config.parts):
         wanted = feature_names(parts)

@@ -8,10 +8,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from hashfold import checks
 from hashfold.data import Dataset, TfIdf, drop_unusable, label_counts, statistics
 from hashfold.memory import peak_bytes
-from hashfold.model import HashfoldModel, LookupNetwork, Lookups
+from hashfold.model import HashfoldModel, LookupNetwork, Lookups, Outputs
 from hashfold.model.targets import Targets
 from hashfold.sparse import Int64
 from hashfold.train.callbacks import Callback, RunInfo
@@ -113,16 +115,20 @@ class _Run:
         """The network, on the rows that are not held out, and then the look-ups beside it."""
         config, beside = self.chosen.training, self.chosen.beside
         assert self.chosen.network is not None
-        network = LookupNetwork(self.chosen.network)
         kept, _ = split(len(self.train), beside.held_out, beside.seed)
         seen = self.train if len(kept) == len(self.train) else self.train.take(kept)
+        outputs = Outputs.with_rows(label_counts(seen.y), beside.least_rows)
+        if outputs.partial:
+            self.say(f"deep learns {len(outputs)} labels, those of {beside.least_rows} rows or more")
+        seen, valid = _learned(seen, outputs), _to_learn(self.valid, outputs)
+        network = LookupNetwork(replace(self.chosen.network, num_labels=len(outputs)))
         network.set_label_prior(label_counts(seen.y), len(seen))
         result = fit(
-            network, seen, self.valid, config, callbacks=self.callbacks, checkpoints=checkpoints, resume=resume
+            network, seen, valid, config, callbacks=self.callbacks, checkpoints=checkpoints, resume=resume
         )
         network.round_weights()
         began = time.perf_counter()
-        lookups = fit_lookups(network, self.train, self.counts, beside, self.say)
+        lookups = fit_lookups(network, self.train, self.counts, beside, self.say, outputs)
         seconds = result.seconds + time.perf_counter() - began
         return lookups, replace(result, seconds=seconds, peak_memory_bytes=peak_bytes())
 
@@ -158,3 +164,16 @@ class _Run:
             for callback in self.callbacks:
                 callback.on_end(result)
         return lookups, result
+
+
+def _learned(rows: Dataset, outputs: Outputs) -> Dataset:
+    """The rows with labels that the network learns, and only those labels, as its outputs."""
+    if not outputs.partial:
+        return rows
+    y = outputs.of(rows.y).below(len(outputs))
+    return replace(rows, y=y, label_names=None).take(np.flatnonzero(y.counts))
+
+
+def _to_learn(rows: Dataset | None, outputs: Outputs) -> Dataset | None:
+    """The same rows with labels as outputs; what the network does not learn is there, to be missed."""
+    return rows if rows is None or not outputs.partial else replace(rows, y=outputs.of(rows.y), label_names=None)
