@@ -59,6 +59,7 @@ def test_all_outputs_are_their_labels() -> None:
     assert outputs.of(y) is y
     assert Outputs.with_rows(np.array([3, 9, 4]), 4).ids.tolist() == [1, 2]
     assert not Outputs.with_rows(np.array([3, 9, 4]), 10).partial  # a network needs labels
+    assert not Outputs.with_rows(np.array([0, 9, 4]), 1).partial
 
 
 @pytest.mark.parametrize("labels", [[], [2, 1], [1, 1], [-1, 2], [1, 3]])
