@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _CHECKPOINT = ".checkpoint"
 _OVERRIDES = {
     *("hidden", "loss", "dropout", "negatives", "hard_negatives", "index", "label_norm", "lr", "storage"),
-    *("epochs", "batch_size", "patience", "max_seconds", "seed", "threads", "buckets"),
+    *("epochs", "batch_size", "patience", "max_seconds", "seed", "threads", "buckets", "least_rows"),
 }
 
 _combining = (
@@ -49,6 +49,9 @@ _combining = (
         help="Train with deep also where labels have too few rows for it to learn, and it would be left out.",
     ),
     click.option("--buckets", type=int, help="Cross weights of the wide look-up, a byte each."),
+    click.option(
+        "--least-rows", type=int, help="Of a label that the network learns; wide and near alone know the others."
+    ),
 )
 _network = (
     click.option("--hidden", type=int, help="Width of the hidden vector."),

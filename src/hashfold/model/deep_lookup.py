@@ -36,8 +36,8 @@ class Outputs:
 
     @classmethod
     def with_rows(cls, counts: Int64, least: int) -> Outputs:
-        """The labels of at least so many rows; counts: int64 (num_labels,). All of them, with those of no rows, where
-        `least` is 1 or no label has as many.
+        """The labels of at least so many rows; counts: int64 (num_labels,). All of them, with those of no rows,
+        where `least` is 1 or no label has as many.
         """
         enough = counts >= (least if least > 1 else 0)
         some = enough.any() and not enough.all()

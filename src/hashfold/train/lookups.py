@@ -37,8 +37,8 @@ class LookupConfig:
 
     parts: which of deep, wide and near the model has. held_out: rows that only fit the weights of the scores.
     alike: all labels lose a row while those are fitted, see `split_alike`; for models without a network.
-    least_rows: of a label that the network learns, 1: all labels; those with fewer are left to the neighbours and the cross
-    weights, so above 1 there must be near.
+    least_rows: of a label that the network learns, 1: all labels; those with fewer are left to the neighbours and
+    the cross weights, so above 1 there must be near.
     shortlist: labels of a row's neighbours that the cross weights learn to tell from its own. buckets: cross
     weights in all, a byte each. wide_epochs, wide_lr: of their training (Adagrad, linear decay). starts: of the
     mixture of all scores, see `fit_mixer`. threads: as of `TrainConfig`.
