@@ -45,7 +45,7 @@ def test_a_network_among_three_look_ups_is_smaller_and_trained_shorter() -> None
 def test_labels_of_few_rows_are_left_to_near_where_there_are_many_labels() -> None:
     parts = (("deep", "wide", "near"), ("deep", "near"), ("deep", "wide"), ("deep",), ("wide", "near"))
     assert [choose(TYPICAL, parts=p)[2].least_rows for p in parts] == [4, 4, 1, 1, 1]
-    assert choose(replace(TYPICAL, labels=1000))[2].least_rows == 1
+    assert choose(replace(TYPICAL, labels=8_000))[2].least_rows == 1
     assert choose(TYPICAL, {"least_rows": 7})[2].least_rows == 7
 
 
