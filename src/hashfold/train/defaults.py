@@ -137,7 +137,7 @@ def choose(
         width = network.get("hidden", hidden_width(found, found.labels <= DENSE_BESIDE, effort, combine))
         _settle_lookups(found, width, beside, settle)
         settle(beside, "starts", STARTS[effort], f"mixtures of scores, {effort} effort")
-        if {"deep", "near"} <= set(parts) and found.labels > DENSE_BESIDE:
+        if {"deep", "near"} <= set(parts) and found.labels > DENSE_LABELS:
             settle(
                 beside, "least_rows", LEAST_ROWS, "of a label, for the network to learn it; others know the rest"
             )
