@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from hashfold import checks
-from hashfold.compress import apply, sizes
+from hashfold.compress import sizes
 from hashfold.compress.choice import Option, cheapest_loss, without_dominated
 from hashfold.compress.config import CodebookConfig, Config, HashConfig, PruneConfig
 from hashfold.compress.files import encode
 from hashfold.compress.importance import Data, Loss, importances
 from hashfold.compress.plan import DEFAULT, Configs, Target, make_plan
+from hashfold.compress.rebuild import make_jobs, rebuild
 from hashfold.compress.registry import scheme_of
 from hashfold.errors import InputError
 from hashfold.nn.folded import FoldedWeight
@@ -193,7 +194,7 @@ class _Search:
                 layers |= {id(layer): layer for target in unit.targets for _, layer in target.layers}
                 made = zip(unit.targets, unit.results[index], strict=True)
                 results |= {id(target.parameter): result for target, result in made}
-        return apply.rebuild(self.model, layers, results)
+        return rebuild(self.model, layers, results)
 
     def config(self, choice: Choice) -> dict[str, Config | None]:
         """As `compress` takes it: names are escaped."""
@@ -248,7 +249,7 @@ class _Search:
                 raise
             return None
         weights = importances(self.op, self.model, asked, self.data, self.loss)
-        jobs = apply.make_jobs(asked, weights, lambda prune: prune.fraction)
+        jobs = make_jobs(asked, weights, lambda prune: prune.fraction)
         return [scheme_of(scheme).compress(job) for job in jobs]
 
     def _file_bytes(self, result: FoldedWeight | Tensor) -> int:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from hashfold import checks
-from hashfold.compress.apply import layers_of, make_jobs, rebuild
 from hashfold.compress.config import PruneConfig
 from hashfold.compress.importance import Data, Loss, importances
 from hashfold.compress.plan import Configs, make_plan, naming
 from hashfold.compress.prune import smallest
+from hashfold.compress.rebuild import layers_of, make_jobs, rebuild
 from hashfold.compress.registry import Result, scheme_of
 from hashfold.compress.transform import PreparedLayer, Transform
 from hashfold.nn.folded import FoldedWeight, folded_weights

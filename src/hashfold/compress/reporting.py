@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +13,8 @@ from torch import Tensor, nn
 from hashfold import checks
 from hashfold.compress import fresh, sizes
 from hashfold.compress.files import save
+from hashfold.compress.tables import Measured, Report
 from hashfold.errors import HashfoldError
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 Batches: TypeAlias = tuple[Tensor, Tensor] | Iterable[tuple[Tensor, Tensor]]
 Score: TypeAlias = Callable[[nn.Module, Batches], float]
@@ -35,54 +32,6 @@ class MemoryPromiseError(HashfoldError):
     def __init__(self, message: str, report: Report) -> None:
         self.report = report
         super().__init__(message)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One model, whole. Bytes: of its file; of its stored tensors in memory. accuracy: None without data."""
-
-    file_bytes: int
-    stored_bytes: int
-    weights: int
-    accuracy: float | None = None
-    process: fresh.Footprint | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """What `report` found: `markdown` (and `str`) to read, `tables` for a terminal, `as_dict` for JSON, `plot`."""
-
-    model: Measured
-    baseline: Measured | None
-    layers: list[sizes.LayerSize]
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return self.markdown()
-
-    def markdown(self) -> str:
-        """The whole beside the baseline, then the layers, then how memory was measured: Markdown."""
-        from hashfold.compress import tables
-
-        return tables.markdown(self)
-
-    def tables(self) -> list[Table]:
-        """The same as tables of rich's, to be printed to its console."""
-        from hashfold.compress import tables
-
-        return tables.rich_tables(self)
-
-    def as_dict(self) -> dict[str, Any]:
-        """All figures, JSON-able."""
-        from hashfold.compress import tables
-
-        return tables.as_dict(self)
-
-    def plot(self, path: str | Path) -> Path:
-        """Bytes by layer, and bits a weight, as a picture: .png, .svg or .pdf. Needs hashfold[plot]."""
-        from hashfold.compress import tables
-
-        return tables.plot(self, Path(path))
 
 
 def report(

@@ -1,50 +1,73 @@
-"""A report to be read: Markdown, rich tables, a dictionary, a picture."""
+"""What was measured of a compressed model, to be read: Markdown, rich tables, a dictionary, a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hashfold import checks
+from hashfold.compress import fresh
+from hashfold.compress.sizes import LayerSize
 from hashfold.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hashfold.compress.reporting import Measured, Report
-    from hashfold.compress.sizes import LayerSize
-
 _PICTURES = (".png", ".svg", ".pdf")
 _LAYERS_DRAWN = 40
 
 
-def markdown(report: Report) -> str:
-    """See `Report.markdown`."""
-    whole = _markdown(_whole_header(report), _whole_rows(report))
-    layers = _markdown(_LAYER_HEADER, _layer_rows(report.layers))
-    return "\n\n".join([whole, layers, *_notes(report)]) + "\n"
+@dataclass(frozen=True)
+class Measured:
+    """One model, whole. Bytes: of its file; of its stored tensors in memory. accuracy: None without data."""
+
+    file_bytes: int
+    stored_bytes: int
+    weights: int
+    accuracy: float | None = None
+    process: fresh.Footprint | None = None
 
 
-def rich_tables(report: Report) -> list[Table]:
-    """See `Report.tables`."""
-    whole = _rich("the whole", _whole_header(report), _whole_rows(report))
-    layers = _rich("by folded weight, and the rest of each layer", _LAYER_HEADER, _layer_rows(report.layers))
-    layers.caption = " ".join(_notes(report))
-    return [whole, layers]
+@dataclass(frozen=True)
+class Report:
+    """What `report` found: `markdown` (and `str`) to read, `tables` for a terminal, `as_dict` for JSON, `plot`."""
+
+    model: Measured
+    baseline: Measured | None
+    layers: list[LayerSize]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.markdown()
+
+    def markdown(self) -> str:
+        """The whole beside the baseline, then the layers, then how memory was measured: Markdown."""
+        whole = _markdown(_whole_header(self), _whole_rows(self))
+        layers = _markdown(_LAYER_HEADER, _layer_rows(self.layers))
+        return "\n\n".join([whole, layers, *_notes(self)]) + "\n"
+
+    def tables(self) -> list[Table]:
+        """The same as tables of rich's, to be printed to its console."""
+        whole = _rich("the whole", _whole_header(self), _whole_rows(self))
+        layers = _rich("by folded weight, and the rest of each layer", _LAYER_HEADER, _layer_rows(self.layers))
+        layers.caption = " ".join(_notes(self))
+        return [whole, layers]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All figures, JSON-able."""
+        told = asdict(self)
+        for row, layer in zip(told["layers"], self.layers, strict=True):
+            row |= {"bits_per_weight": layer.bits_per_weight, "file_bits_per_weight": layer.file_bits_per_weight}
+        return told
+
+    def plot(self, path: str | Path) -> Path:
+        """Bytes by layer, and bits a weight, as a picture: .png, .svg or .pdf. Needs hashfold[plot]."""
+        return _plot(self, Path(path))
 
 
-def as_dict(report: Report) -> dict[str, Any]:
-    """See `Report.as_dict`."""
-    told = asdict(report)
-    for row, layer in zip(told["layers"], report.layers, strict=True):
-        row |= {"bits_per_weight": layer.bits_per_weight, "file_bits_per_weight": layer.file_bits_per_weight}
-    return told
-
-
-def plot(report: Report, path: Path) -> Path:
-    """See `Report.plot`."""
+def _plot(report: Report, path: Path) -> Path:
     checks.one_of("report.plot", "the end of path", path.suffix, _PICTURES)
     try:
         from matplotlib.figure import Figure
