@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -182,6 +184,40 @@ def test_training_rebuilds_the_index_by_its_schedule(rebuild: str, monkeypatch: 
     # 0 is the first build, before the first lookup
     expected = {"fixed:10": [0, 10, 20], "growing:4:1.5": [0, 4, 10, 19], "drift:0.01:2": list(range(0, 21, 2))}
     assert at == expected[rebuild]
+
+
+def test_labels_that_moved_are_reinserted_when_it_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = planted()
+    settings = {"phases": [[0.5, 0, 0], [1.0, 3, 4]], "reinsert": "fixed:4", "rebuild": "fixed:10"}
+    network = LookupNetwork(config(index="tree", **settings))
+    moved: dict[int, set[int]] = {}
+    reinsert = network.output.reinsert
+
+    def noted(ids: Any) -> None:
+        moved[network.steps] = set(ids.tolist())
+        reinsert(ids)
+
+    monkeypatch.setattr(network.output, "reinsert", noted)
+    computed: list[set[int]] = []
+    for step in range(20):
+        network.set_progress(step / 20)
+        rows = np.random.default_rng(step).choice(ROWS, 4, replace=False)
+        before = network.output.weight.detach().clone()
+        network.training_step(x.take(rows), y.take(rows), seed=step)
+        computed.append(set(np.flatnonzero((network.output.weight != before).any(1).numpy()).tolist()))
+    # counted from the first step that looks up, the eleventh; the tenth of these rebuilds
+    assert {step: ids for step, ids in moved.items()} == {
+        14: set().union(*computed[10:14]),
+        18: set().union(*computed[14:18]),
+    }
+
+
+@pytest.mark.parametrize(
+    "phases", [[[0.5, 0, 0]], [[0.5, 0], [1, 0, 0]], [[0.5, 0, 0], [0.4, 1, 1], [1, 0, 0]], [[1, -1, 0]]]
+)
+def test_phases_that_are_none_are_refused(phases: list[list[float]]) -> None:
+    with pytest.raises(InputError, match="phase"):
+        config(phases=phases)
 
 
 def test_config_round_trip_and_refusals() -> None:

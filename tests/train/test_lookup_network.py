@@ -24,6 +24,7 @@ KINDS = {
     "lsh": {"negatives": 3, "hard_negatives": 2, "index": "lsh"},
     "clustered": {"negatives": 3, "hard_negatives": 2, "index": "clustered", "index_options": {"num_clusters": 4}},
     "lsh by steps": {"negatives": 3, "hard_negatives": 2, "index": "lsh", "rebuild": "fixed:5"},
+    "phases": {"phases": [[0.3, 0, 0], [0.6, 2, 0], [1.0, 3, 4]], "index": "tree", "reinsert": "fixed:2"},
     "lsh by drift": {"negatives": 3, "hard_negatives": 2, "index": "lsh", "rebuild": "drift:0.5:2"},
 }
 
@@ -43,6 +44,24 @@ def test_it_learns(data, valid):
     result = fit(LookupNetwork(replace(NETWORK, negatives=4)), data, valid, config)
     assert result.metrics["P@1"] > 0.6
     assert 0 < result.history[-1]["active_fraction"] <= 1
+
+
+def test_phases_follow_the_share_of_the_run(data, valid, monkeypatch):
+    """15 steps: 5 with the labels of the batch alone, 4 with labels looked up, 6 with uniform ones as well."""
+    network = LookupNetwork(replace(NETWORK, **KINDS["phases"]))
+    asked, drawn, select = [], [], network.select
+
+    def noted(h, y, seed):
+        active = select(h, y, seed)
+        asked.append(active.stats.candidates)
+        drawn.append(len(active.ids) - active.num_certain)
+        return active
+
+    monkeypatch.setattr(network, "select", noted)
+    fit(network, data, valid, replace(CONFIG, epochs=3, batch_size=24))
+    assert asked == [0] * 5 + [2 * 24] * 4 + [3 * 24] * 6
+    assert drawn[:9] == [0] * 9
+    assert max(drawn[9:]) > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -15,6 +15,7 @@ from hashfold import checks
 from hashfold.index import INDEXES, Candidates, NeuronIndex, index_options, make_index
 from hashfold.index.virtual import Vectors
 from hashfold.kernels.active_step import PRECISIONS
+from hashfold.model.phases import check_phases
 from hashfold.model.storage import check_storage
 from hashfold.nn import SampledSigmoidLoss, SampledSoftmaxLoss
 from hashfold.sparse import CsrBatch, Float32, Int32
@@ -29,8 +30,11 @@ class NetworkConfig:
     hidden: width of the hidden vector. loss: "softmax" (rows with few of many labels) or "sigmoid"
     (many labels a row). dropout: share of hidden units dropped in training. negatives: uniform negative
     labels a batch; 0 computes all labels. hard_negatives: labels looked up by each row's hidden vector
-    and added to the batch's active set. index, index_options: of the output layer. rebuild: when
-    training rebuilds that index, see `hashfold.index.make_schedule`. search, search_options: of the index
+    and added to the batch's active set. phases: [[until, hard_negatives, negatives], ...], so many of each up to
+    that share of a run's steps, in place of the two settings; 0 of both are the labels of the batch alone. index,
+    index_options: of the output layer. rebuild: when training rebuilds that index, reinsert: when it moves labels
+    whose vectors have moved to where they belong, counted in steps that look up; see
+    `hashfold.index.make_schedule`. search, search_options: of the index
     that predicts by lookup, built over the trained weights. lr: Adam's peak rate. input_std,
     output_std: of the initial weights. unit_hidden, label_norm: hidden vectors scaled to length 1 and
     label vectors held to a length (0: free), which makes the layer easy to look up. label_bias: labels
@@ -50,6 +54,8 @@ class NetworkConfig:
     index: str = "exact"
     index_options: dict[str, Any] = field(default_factory=dict)
     rebuild: str = "growing:100:1.5"
+    phases: list[list[float]] = field(default_factory=list)
+    reinsert: str = "never"
     search: str = "tree"
     search_options: dict[str, Any] = field(default_factory=dict)
     lr: float = 5e-3
@@ -68,6 +74,7 @@ class NetworkConfig:
             checks.integer(op, name, getattr(self, name), low=1)
         for name in ("negatives", "hard_negatives", "seed"):
             checks.integer(op, name, getattr(self, name), low=0)
+        check_phases(op, self.phases)
         checks.one_of(op, "loss", self.loss, LOSSES)
         checks.one_of(op, "precision", self.precision, PRECISIONS)
         check_storage(op, self.storage, self.hidden)

@@ -15,6 +15,7 @@ from hashfold.index import DriftMeter, make_schedule, select_shared
 from hashfold.index.virtual import Vectors
 from hashfold.model.deep import LOSSES, DeepPath, NetworkConfig
 from hashfold.model.hidden_step import HiddenStep
+from hashfold.model.phases import Phase, phase_at
 from hashfold.model.storage import round_weights
 from hashfold.nn import LSHLinear, SparseLinear
 from hashfold.optim import RowAdam
@@ -32,7 +33,8 @@ class StepResult:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What of a training step does not depend on the weights. active: None where hidden vectors are looked up."""
+    """What of a training step does not depend on the weights. active: None where hidden vectors are looked up, or
+    phases decide."""
 
     groups: Any
     active: ActiveSet | None
@@ -63,9 +65,12 @@ class LookupNetwork(DeepPath):
             generator=generator,
         )
         self.loss = LOSSES[config.loss]()
-        self.schedule = make_schedule(config.rebuild)
+        self.schedule, self.reinserts = make_schedule(config.rebuild), make_schedule(config.reinsert)
         self.drift = DriftMeter(config.num_labels, seed=config.seed)
         self.steps = 0
+        self.progress = 0.0
+        self._looked_up = 0  # steps that did
+        self._moved = np.zeros(config.num_labels, np.bool_)  # since the index saw their vectors
         self.register_load_state_dict_post_hook(_forget_searchers)  # type: ignore[no-untyped-call]
         self.optimizer = self._make_optimizer()
         if config.label_norm:
@@ -98,6 +103,17 @@ class LookupNetwork(DeepPath):
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * factor
 
+    def set_progress(self, done: float) -> None:
+        """The share of the run's steps that were made: the next ones are of the phase that this says."""
+        self.progress = done
+
+    @property
+    def phase(self) -> Phase:
+        """How many labels the next step looks up and draws."""
+        if self.config.phases:
+            return phase_at(self.config.phases, self.progress)
+        return Phase(1.0, self.config.hard_negatives, self.config.negatives)
+
     def sums(self, x: CsrBatch) -> Tensor:
         h: Tensor = self.input(x)
         return h
@@ -121,24 +137,26 @@ class LookupNetwork(DeepPath):
         """The labels that a training batch computes; h: None if it `looks_up` none."""
         if self.computes_all:
             return self.output.all_active(y, len(y))
-        if not self.looks_up or h is None:
-            return select_shared(None, y, self.config.num_labels, self.config.negatives, seed, len(y))
-        hard, uniform = self.config.hard_negatives, self.config.negatives
+        _, hard, uniform = self.phase
+        if not hard or h is None:
+            return select_shared(None, y, self.config.num_labels, uniform, seed, len(y))
         return self.output.lookup_shared(h.detach(), y, hard_negatives=hard, uniform=uniform, seed=seed)
 
     @property
     def looks_up(self) -> bool:
         """Training asks the index for hard negatives."""
-        return self.config.hard_negatives > 0 and not self.computes_all
+        return self.phase.hard_negatives > 0 and not self.computes_all
 
     @property
     def computes_all(self) -> bool:
         """Training computes every label: no lookup is asked for, or it would not save anything."""
-        return self.config.negatives == 0 or self.config.negatives >= self.config.num_labels
+        uniform = self.phase.negatives
+        return uniform >= self.config.num_labels or (uniform == 0 and not self.config.phases)
 
     def prepare(self, x: CsrBatch, y: RaggedIds, seed: int) -> Prepared:
         """What `training_step` with these arguments needs and no weights decide: a thread may do it ahead."""
-        return Prepared(self.input.group(x), None if self.looks_up else self.select(None, y, seed))
+        later = self.looks_up or bool(self.config.phases)  # which of them the step is in, only the step knows
+        return Prepared(self.input.group(x), None if later else self.select(None, y, seed))
 
     def training_step(self, x: CsrBatch, y: RaggedIds, seed: int, prepared: Prepared | None = None) -> StepResult:
         """Forward, backward and update for one batch; `seed` fixes dropout and negatives.
@@ -153,25 +171,35 @@ class LookupNetwork(DeepPath):
         loss, grad = self.output.loss_step(h, active, self.config.loss)
         step.backward(prepared.groups, grad)
         self.optimizer.count_step()
-        self._after_step()
+        self._after_step(active)
         return StepResult(loss, len(x), active.stats)
 
-    def _after_step(self) -> None:
-        """Counts the step, and rebuilds the index when it is due: the one place where training does."""
+    def _after_step(self, active: ActiveSet) -> None:
+        """Counts the step, and brings the index up to date when that is due: the one place where training does."""
         self.steps += 1
+        if self.output.is_built:
+            self._moved[active.ids] = True
         if not self.looks_up:
             return
+        self._looked_up += 1
         weight = self.output.weight.detach().numpy()
         drift = self.drift.measure(weight) if self.schedule.needs_drift else None
-        if self.schedule.due(self.steps, drift):
+        if self.schedule.due(self._looked_up, drift):
             self.output.rebuild()
             self.drift.mark(weight)
+        elif self.reinserts.due(self._looked_up):
+            self.output.reinsert(np.flatnonzero(self._moved).astype(np.int32))
+        else:
+            return
+        self._moved[:] = False
 
     def resume_state(self) -> dict[str, Any]:
         """What training depends on beside weights and optimizer: see `hashfold.train.Resumable`."""
         return {
             "config": self.config.to_dict(),
             "steps": self.steps,
+            "looked_up": self._looked_up,
+            "moved": np.packbits(self._moved),
             "index": self.output.index_state(),
             "marked_rows": self.drift.state(),
         }
@@ -187,7 +215,9 @@ class LookupNetwork(DeepPath):
                 checks.fail("network", f"to resume, setting {name} must be {saved}", repr(value))
         self.output.load_index_state(state["index"])
         self.drift.load_state(state["marked_rows"], self.config.hidden)
-        self.steps = state["steps"]
+        self.steps, self._looked_up = state["steps"], state["looked_up"]
+        moved = checks.array("network", "moved", state["moved"], np.uint8, (-(-self.config.num_labels // 8),))
+        self._moved = np.unpackbits(moved, count=self.config.num_labels).astype(np.bool_)
 
     @torch.no_grad()
     def round_weights(self) -> None:

@@ -54,6 +54,11 @@ class NeuronLookup(nn.Module, ABC):
             made.load_index_state(self.index_state())
         return made
 
+    @property
+    def is_built(self) -> bool:
+        """There are tables, so that the next lookup need not build them."""
+        return self._built
+
     def rebuild(self) -> None:
         """Builds the index from the weights as they are now."""
         self.index.build(*self._weights())

@@ -25,7 +25,7 @@ from hashfold.train.callbacks import Callback, RunInfo, StepReport
 from hashfold.train.checkpoint import RunIdentity, load_checkpoint, save_checkpoint
 from hashfold.train.config import Checkpoints, TrainConfig
 from hashfold.train.loader import Batch, Loader
-from hashfold.train.protocol import Examples, Preparing, Trainable
+from hashfold.train.protocol import Examples, Phased, Preparing, Trainable
 from hashfold.train.schedule import lr_factor, step_seed
 from hashfold.train.signals import StopSignals
 from hashfold.train.state import RunState, TrainResult, Window
@@ -82,6 +82,7 @@ class _Run:
         elif config.patience is not None:
             checks.fail("train", "early stopping needs held-out rows", "none", "give them, or no patience")
         self.preparing = model if isinstance(model, Preparing) else None
+        self.phased = model if isinstance(model, Phased) else None
         prepare = None if self.preparing is None else self._prepare
         self.loader = Loader(train, config.batch_size, config.seed, config.prefetch, prepare)
         self.total_steps = config.epochs * len(self.loader)
@@ -112,6 +113,8 @@ class _Run:
             self.best.keep(self.model)
         factor = lr_factor(self.config, step, self.total_steps)
         self.model.set_lr(factor)
+        if self.phased is not None:
+            self.phased.set_progress(step / self.total_steps)
         seed = step_seed(self.config.seed, step)
         if self.preparing is None:
             done = self.model.training_step(batch.x, batch.y, seed)

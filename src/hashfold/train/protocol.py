@@ -60,6 +60,16 @@ class Preparing(Protocol):
 
 
 @runtime_checkable
+class Phased(Protocol):
+    """A Trainable whose steps depend on how much of the run is over.
+
+    `set_progress` is called before each step with the share of the run's steps that were made, in [0, 1).
+    """
+
+    def set_progress(self, done: float) -> None: ...
+
+
+@runtime_checkable
 class Resumable(Protocol):
     """A Trainable with more state than weights and optimizers: hash tables, their rebuild schedule.
 
