@@ -62,6 +62,30 @@ def test_learns_planted_labels(changes: dict[str, object]) -> None:
     assert evaluate(network.top_k(x, 5)[0], y)["P@1"] > 0.9
 
 
+def test_labels_start_where_their_rows_are() -> None:
+    x, y = planted()
+    seen = np.flatnonzero([7 not in y[i] for i in range(ROWS)])
+    x, y = x.take(seen), y.take(seen)
+    network = LookupNetwork(config(label_start=2.0))
+    before = network.output.weight.detach().clone()
+    network.start_labels(x, y, block_rows=100)
+    h = network.hidden(x).detach().numpy()
+    for label in range(LABELS):
+        own = [i for i in range(len(y)) if label in y[i]]
+        mean = h[own].mean(0) - h.mean(0) if own else before[label].numpy()
+        expected = 2.0 * mean / np.linalg.norm(mean) if own else mean
+        np.testing.assert_allclose(network.output.weight[label].detach(), expected, rtol=1e-3, atol=1e-4)
+    started = evaluate(network.top_k(x, 5)[0], y)["P@1"]
+    assert started > 2 * evaluate(LookupNetwork(config()).top_k(x, 5)[0], y)["P@1"]
+
+
+def test_labels_that_are_held_to_a_norm_start_with_it() -> None:
+    network = LookupNetwork(config(label_start=2.0, label_norm=12.0))
+    network.start_labels(*planted())
+    norms = network.output.weight.detach().norm(dim=1)
+    torch.testing.assert_close(norms, torch.full_like(norms, 12.0))
+
+
 def test_same_seed_same_bits() -> None:
     first, second, third = trained(2), trained(2), trained(2, seed=1)
     for ours, theirs in zip(first.parameters(), second.parameters(), strict=True):
@@ -206,10 +230,7 @@ def test_labels_that_moved_are_reinserted_when_it_is_due(monkeypatch: pytest.Mon
         network.training_step(x.take(rows), y.take(rows), seed=step)
         computed.append(set(np.flatnonzero((network.output.weight != before).any(1).numpy()).tolist()))
     # counted from the first step that looks up, the eleventh; the tenth of these rebuilds
-    assert {step: ids for step, ids in moved.items()} == {
-        14: set().union(*computed[10:14]),
-        18: set().union(*computed[14:18]),
-    }
+    assert moved == {14: set().union(*computed[10:14]), 18: set().union(*computed[14:18])}
 
 
 @pytest.mark.parametrize(

@@ -27,21 +27,22 @@ LOSSES = {"softmax": SampledSoftmaxLoss, "sigmoid": SampledSigmoidLoss}
 class NetworkConfig:
     """Everything that fixes a `LookupNetwork` but its weights.
 
-    hidden: width of the hidden vector. loss: "softmax" (rows with few of many labels) or "sigmoid"
-    (many labels a row). dropout: share of hidden units dropped in training. negatives: uniform negative
-    labels a batch; 0 computes all labels. hard_negatives: labels looked up by each row's hidden vector
-    and added to the batch's active set. phases: [[until, hard_negatives, negatives], ...], so many of each up to
-    that share of a run's steps, in place of the two settings; 0 of both are the labels of the batch alone. index,
-    index_options: of the output layer. rebuild: when training rebuilds that index, reinsert: when it moves labels
-    whose vectors have moved to where they belong, counted in steps that look up; see
-    `hashfold.index.make_schedule`. search, search_options: of the index
-    that predicts by lookup, built over the trained weights. lr: Adam's peak rate. input_std,
-    output_std: of the initial weights. unit_hidden, label_norm: hidden vectors scaled to length 1 and
-    label vectors held to a length (0: free), which makes the layer easy to look up. label_bias: labels
-    have biases, started at their log prior. precision: of the output layer's products in training, "fp32", "bf16"
-    (operands rounded, weights and sums in float32), or "auto": bf16 where the machine multiplies it natively.
-    storage: of the weights of both layers once trained, in the model folder and in predicting: "fp32", "fp16", or
-    "int8", which also scores labels in 8 bits (see `hashfold.model.storage`).
+    hidden: width of the hidden vector. loss: "softmax" (rows with few of many labels) or "sigmoid" (many labels
+    a row). dropout: share of hidden units dropped in training. negatives: uniform negative labels a batch; 0
+    computes all labels. hard_negatives: labels looked up by each row's hidden vector and added to the batch's
+    active set. phases: [[until, hard_negatives, negatives], ...], so many of each up to that share of a run's
+    steps, in place of the two settings; 0 of both are the labels of the batch alone. index, index_options: of
+    the output layer. rebuild: when training rebuilds that index, reinsert: when it moves labels whose vectors
+    have moved to where they belong, counted in steps that look up; see `hashfold.index.make_schedule`. search,
+    search_options: of the index that predicts by lookup, built over the trained weights. lr: Adam's peak rate.
+    input_std, output_std: of the initial weights. label_start: the length of label vectors that start at the
+    mean of their rows' hidden vectors (see `LookupNetwork.start_labels`; 0: at random). unit_hidden,
+    label_norm: hidden vectors scaled to length 1 and label vectors held to a length (0: free), which makes the
+    layer easy to look up. label_bias: labels have biases, started at their log prior. precision: of the output
+    layer's products in training, "fp32", "bf16" (operands rounded, weights and sums in float32), or "auto":
+    bf16 where the machine multiplies it natively. storage: of the weights of both layers once trained, in the
+    model folder and in predicting: "fp32", "fp16", or "int8", which also scores labels in 8 bits (see
+    `hashfold.model.storage`).
     """
 
     num_features: int
@@ -61,6 +62,7 @@ class NetworkConfig:
     lr: float = 5e-3
     input_std: float = 0.06
     output_std: float = 0.02
+    label_start: float = 0.0
     unit_hidden: bool = False
     label_norm: float = 0.0
     label_bias: bool = True
@@ -81,7 +83,8 @@ class NetworkConfig:
         checks.number(op, "dropout", self.dropout, low=0.0, high=0.95)
         for name in ("lr", "input_std", "output_std"):
             checks.number(op, name, getattr(self, name), above=0.0)
-        checks.number(op, "label_norm", self.label_norm, low=0.0)
+        for name in ("label_start", "label_norm"):
+            checks.number(op, name, getattr(self, name), low=0.0)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -95,6 +95,30 @@ class LookupNetwork(DeepPath):
             prior = np.log(np.maximum(counts, 0.1) / max(1, num_rows))
             self.output.bias.copy_(torch.from_numpy(prior.astype(np.float32)))
 
+    @torch.no_grad()
+    def start_labels(self, x: CsrBatch, y: RaggedIds, block_rows: int = 8192) -> None:
+        """Starts label vectors where their rows are: at the mean of these rows' h(x), less that of all rows.
+
+        They get the length `config.label_start`, or `config.label_norm` if that holds them to one; labels without
+        rows stay at their random start. Training then has less far to go, and fewer epochs will do. Cost: one
+        forward pass, and a row added for each label of each row.
+        """
+        sums, mean = torch.zeros_like(self.output.weight), torch.zeros(self.config.hidden)
+        for at in range(0, len(x), block_rows):
+            rows = np.arange(at, min(len(x), at + block_rows))
+            h, labels = self.hidden(x.take(rows)), y.take(rows)
+            mean += h.sum(0) / len(x)
+            own = torch.from_numpy(np.repeat(rows - at, labels.counts))
+            sums.index_add_(0, torch.from_numpy(labels.ids), h[own])
+        counts = torch.from_numpy(np.bincount(y.ids, minlength=self.config.num_labels).astype(np.float32))
+        sums.addcmul_(counts[:, None], mean, value=-1.0)
+        lengths = sums.norm(dim=1)
+        found = (lengths > 1e-6).nonzero()[:, 0]
+        target = self.config.label_norm or self.config.label_start
+        self.output.weight[found] = sums[found] * (target / lengths[found])[:, None]
+        self.output.forget_tables()
+        self._searchers.clear()
+
     def optimizers(self) -> list[RowAdam]:
         return [self.optimizer]
 

@@ -123,6 +123,8 @@ class _Run:
         seen, valid = _learned(seen, outputs), _to_learn(self.valid, outputs)
         network = LookupNetwork(replace(self.chosen.network, num_labels=len(outputs)))
         network.set_label_prior(label_counts(seen.y), len(seen))
+        if self.chosen.network.label_start and not resume:
+            network.start_labels(seen.x, seen.y)
         result = fit(
             network, seen, valid, config, callbacks=self.callbacks, checkpoints=checkpoints, resume=resume
         )
