@@ -2,60 +2,93 @@
 
 128 hidden, softmax, dropout .3, Adam at 5e-3 with warm-up and cosine decay, label biases at the log prior; batches
 of 256. Ways: the labels of the batch only; those and 4,096 uniform negatives (PyTorch too, with its fastest step,
-from the same initial weights, over the same rows); those and 8 labels looked up by each row; both; and labels of
-five rows or more alone, the others never learned or proposed (and counted as missed). They run alternately, an
-epoch each, and are scored on the test rows after each epoch, off the clock.
+from the same initial weights, over the same rows); those and 8 labels looked up by each row; both; phases (labels
+only, then 2 looked up, then 8); phases from label vectors that start where their rows are; and labels of five rows
+or more alone, the others never learned or proposed (and counted as missed). They run alternately, an epoch each,
+and are scored on test rows after each epoch, off the clock; all else counts, building the index and starting the
+label vectors too.
 
-Sets: acl-authors (if HASHFOLD_DATA is there), planted-670k (made up, 670,091 labels). BENCH_SETS, BENCH_EPOCHS
-(5); BENCH_WAYS: some of them, separated by semicolons; those not asked for keep their results. Five minutes each.
+Sets: planted-670k (made up, 670,091 labels; the most frequent label has P@1 .12, ten neighbours .59) and, if
+HASHFOLD_DATA is there, acl-authors and kowiki-articles (1.4 rows a label: hardly anything to learn). BENCH_SETS;
+BENCH_EPOCHS: instead of the 12, 5 and 2 of the sets; BENCH_ROWS: at most so many training rows; BENCH_WAYS: some
+of them, separated by semicolons; those not asked for keep their results, and so do sets. Two to six minutes each.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from benchmarks.common import RESULTS, chosen, data_folder, plot, table, write
+from benchmarks.common import chosen, data_folder, plot, table, write, written
 from benchmarks.end_to_end import huge_output
 from benchmarks.peers.torch_network import TorchNetwork
 
-SETS = {"acl-authors": 0.128, "planted-670k": 0.128}
+PLANTED = "planted-670k"
 LR, HIDDEN, BATCH, NEGATIVES, DROPOUT, TESTS = 5e-3, 128, 256, 4096, 0.3, 4000
 FEW = 5
-WAYS = {
-    "labels only": (0, 0),
-    "uniform": (0, NEGATIVES),
-    "looked up": (8, 0),
-    "looked up and uniform": (8, NEGATIVES),
-    "frequent, 1,024 uniform": (0, 1024, FEW),
-    "frequent, looked up and 512 uniform": (4, 512, FEW),
+Phases = tuple[tuple[float, int, int], ...]
+
+
+class Task(NamedTuple):
+    """P@1 to be reached; epochs; test rows scored after each of them."""
+
+    goal: float
+    epochs: int
+    tests: int
+
+
+class Way(NamedTuple):
+    """phases: as of NetworkConfig. start: length of label vectors that start where their rows are; 0: at random.
+    least: rows that a label must have to be learned.
+    """
+
+    phases: Phases
+    start: float = 0.0
+    least: int = 0
+
+
+SETS = {
+    "acl-authors": Task(0.128, 12, TESTS),
+    PLANTED: Task(0.5, 5, 1000),
+    "kowiki-articles": Task(0.01, 2, 1000),
 }
-"""Labels looked up by each row, uniform negatives, and the rows that a label must have to be learned."""
+RISING = ((0.4, 0, 0), (0.7, 2, 0), (1.0, 8, 0))
+WAYS = {
+    "labels only": Way(((1.0, 0, 0),)),
+    "uniform": Way(((1.0, 0, NEGATIVES),)),
+    "looked up": Way(((1.0, 8, 0),)),
+    "looked up and uniform": Way(((1.0, 8, NEGATIVES),)),
+    "labels only, then looked up": Way(RISING),
+    "started at rows, then looked up": Way(RISING, start=8.0),
+    "frequent, 1,024 uniform": Way(((1.0, 0, 1024),), least=FEW),
+    "frequent, looked up and 512 uniform": Way(((1.0, 4, 512),), least=FEW),
+}
 PEER = "PyTorch, uniform"
+LOOK_UP = {"index": "tree", "index_options": {"probes": 8}, "reinsert": "fixed:100"}
 
 
-def epochs() -> int:
-    return int(os.environ.get("BENCH_EPOCHS", "5"))
+def epochs(name: str) -> int:
+    return int(os.environ.get("BENCH_EPOCHS", SETS[name].epochs))
 
 
 def examples(name: str, tests: int | None = TESTS) -> tuple[Any, Any]:
-    """Train and test rows, tf-idf; at most `tests` of the latter."""
-    from hashfold.data import read_xmc
+    """Train and test rows, tf-idf; at most `tests` of the latter, and BENCH_ROWS of the former."""
+    from hashfold.data import drop_unusable, read_xmc
     from hashfold.data.dataset import Dataset
     from hashfold.data.tfidf import TfIdf
 
-    if name == "planted-670k":
-        return huge_output.data(huge_output.LABELS, 100_000, TESTS)
-    folder = data_folder() / name
-    train, test = (read_xmc(folder / f"{part}.txt.xz") for part in ("train", "test"))
-    train, test = (
-        part.take(np.flatnonzero((np.diff(part.x.indptr) > 0) & (part.y.counts > 0))) for part in (train, test)
-    )
+    most = int(os.environ.get("BENCH_ROWS", 1 << 31))
+    if name == PLANTED:
+        return huge_output.data(huge_output.LABELS, min(most, 100_000), tests or TESTS)
+    parts = (read_xmc(data_folder() / name / f"{part}.txt.xz") for part in ("train", "test"))
+    train, test = (drop_unusable(part)[0] for part in parts)
+    if most < len(train):
+        train = train.take(np.sort(np.random.default_rng(0).permutation(len(train))[:most]))
     tfidf = TfIdf.fit(train.x, "tfidf")
     train, test = (Dataset(tfidf.transform(part.x), part.y) for part in (train, test))
     return train, test.take(np.arange(min(tests or len(test), len(test))))
@@ -74,37 +107,36 @@ def with_rows(train: Any, least: int) -> tuple[Any, Any]:
     return drop_unusable(Dataset(train.x, y))[0], labels
 
 
+def settings(way: Way) -> dict[str, Any]:
+    """Of the network. One phase without look-ups is the plain setting: its negatives are drawn ahead."""
+    first = way.phases[0]
+    if len(way.phases) == 1 and not first[1] and first[2]:
+        return {"negatives": first[2], "label_start": way.start}
+    return {"phases": [list(phase) for phase in way.phases], "label_start": way.start, **LOOK_UP}
+
+
 class Contender:
     """A network, its step, and the clock that runs while it trains."""
 
-    def __init__(self, name: str, train: Any, test: Any) -> None:
+    def __init__(self, name: str, train: Any, test: Any, rounds: int) -> None:
         from hashfold.data import label_counts
         from hashfold.train import TrainConfig
         from hashfold.train.loader import Loader
 
         self.name, self.test, self.seconds, self.steps = name, test, 0.0, 0
         self.curve: list[tuple[float, float]] = []
-        self.config = TrainConfig(epochs=epochs(), batch_size=BATCH)
-        self.hard, self.uniform, *least = WAYS.get(name, (0, NEGATIVES))
-        train, self.labels = with_rows(train, *(least or [0]))
-        self.net = huge_output.network_over(
-            train.num_features,
-            train.num_labels,
-            dropout=DROPOUT,
-            lr=LR,
-            negatives=1,
-            hard_negatives=self.hard,
-            index="clustered",
-        )
+        self.config = TrainConfig(epochs=rounds, batch_size=BATCH)
+        way = WAYS["uniform" if name == PEER else name]
+        train, self.labels = with_rows(train, way.least)
+        shape = train.num_features, train.num_labels
+        self.net = huge_output.network_over(*shape, dropout=DROPOUT, lr=LR, **settings(way))
         self.net.set_label_prior(label_counts(train.y), len(train))
         self.peer = TorchNetwork(self.net, LR, DROPOUT) if name == PEER else None
-        if self.peer is None:
-            self.net.select = self._select
         self.loader = Loader(train, BATCH, seed=0, prepare=self._prepare if self.peer is None else None)
-
-    def _select(self, h: Any, y: Any, seed: int) -> Any:
-        h = torch.zeros(len(y), HIDDEN) if h is None else h.detach()  # None: nothing is looked up
-        return self.net.output.lookup_shared(h, y, hard_negatives=self.hard, uniform=self.uniform, seed=seed)
+        if way.start:
+            began = time.perf_counter()
+            self.net.start_labels(train.x, train.y)
+            self.seconds = time.perf_counter() - began
 
     def _prepare(self, x: Any, y: Any, step: int) -> Any:
         from hashfold.train.schedule import step_seed
@@ -114,10 +146,10 @@ class Contender:
     def train_epoch(self, epoch: int) -> None:
         from hashfold.train.schedule import lr_factor, step_seed
 
-        began = time.perf_counter()
+        began, total = time.perf_counter(), self.config.epochs * len(self.loader)
         for batch in self.loader.epoch(epoch):
-            factor = lr_factor(self.config, self.steps, epochs() * len(self.loader))
-            self._step(batch, factor, step_seed(0, self.steps))
+            self.net.set_progress(self.steps / total)
+            self._step(batch, lr_factor(self.config, self.steps, total), step_seed(0, self.steps))
             self.steps += 1
         self.seconds += time.perf_counter() - began
 
@@ -127,8 +159,7 @@ class Contender:
             self.net.training_step(batch.x, batch.y, seed, batch.prepared)
         else:
             self.peer.set_lr(LR * factor)
-            active = self._select(torch.zeros(len(batch.x), HIDDEN), batch.y, seed)
-            self.peer.step(batch.x, active, bf16=True, compact=True)
+            self.peer.step(batch.x, self.net.select(None, batch.y, seed), bf16=True, compact=True)
 
     def score(self) -> None:
         from hashfold.metrics import evaluate
@@ -151,38 +182,36 @@ def seconds_to(curve: list[tuple[float, float]], goal: float) -> float | None:
 
 
 def race(name: str) -> dict[str, Any]:
-    train, test = examples(name)
+    train, test = examples(name, SETS[name].tests)
     asked = os.environ.get("BENCH_WAYS", ";".join((*WAYS, PEER))).split(";")
-    contenders = [Contender(way, train, test) for way in asked]
-    for epoch in range(epochs()):
+    contenders = [Contender(way, train, test, epochs(name)) for way in asked]
+    for epoch in range(epochs(name)):
         for contender in contenders:
             contender.train_epoch(epoch)
             contender.score()
-    return {c.name: {"curve": c.curve, "seconds_to_goal": seconds_to(c.curve, SETS[name])} for c in contenders}
+    goal = SETS[name].goal
+    return {c.name: {"curve": c.curve, "seconds_to_goal": seconds_to(c.curve, goal)} for c in contenders}
 
 
-def earlier(name: str) -> dict[str, Any]:
+def kept(name: str, before: Mapping[str, Any]) -> dict[str, Any]:
     """Results of as many epochs, for ways that are not asked for now."""
-    path = RESULTS / "time_to_accuracy.json"
-    found = json.loads(path.read_text()) if "BENCH_WAYS" in os.environ and path.exists() else {}
-    return dict(found["sets"].get(name, {})) if found.get("epochs") == epochs() else {}
+    alike = "BENCH_WAYS" in os.environ and before.get("epochs") == epochs(name)
+    return {way: figures for way, figures in before["ways"].items() if way in (*WAYS, PEER)} if alike else {}
 
 
 def main() -> None:
     from hashfold.kernels import native
 
     torch.set_num_threads(native.num_threads())
-    result: dict[str, Any] = {}
-    readable = [name for name in SETS if name.startswith("planted") or os.environ.get("HASHFOLD_DATA")]
-    for name in chosen(readable):
-        result[name] = {**earlier(name), **race(name)}
-        curves = {way: figures["curve"] for way, figures in result[name].items()}
+    sets = {name: found for name, found in written("time_to_accuracy").get("sets", {}).items() if "ways" in found}
+    for name in chosen([name for name in SETS if name == PLANTED or os.environ.get("HASHFOLD_DATA")]):
+        ways = {**kept(name, sets.get(name, {})), **race(name)}
+        sets[name] = {"epochs": epochs(name), "ways": ways}
+        curves = {way: figures["curve"] for way, figures in ways.items()}
         plot(f"time_to_accuracy_{name}", curves, "seconds of training", "P@1", name)
-        header = ("set", "way", "seconds", "P@1 at the end", f"seconds to {SETS[name]}")
-        table(
-            header, [[name, way, *f["curve"][-1], f["seconds_to_goal"] or "-"] for way, f in result[name].items()]
-        )
-    write("time_to_accuracy", {"epochs": epochs(), "sets": result})
+        header = ("set", "way", "seconds", "P@1 at the end", f"seconds to {SETS[name].goal}")
+        table(header, [[name, way, *f["curve"][-1], f["seconds_to_goal"] or "-"] for way, f in ways.items()])
+    write("time_to_accuracy", {"sets": sets})
 
 
 if __name__ == "__main__":
