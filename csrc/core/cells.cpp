@@ -76,6 +76,7 @@ void CellRows::resize(int64_t blocks, int64_t kept) {
     rows_.grow(blocks * shape_.block_bytes(), kept * shape_.block_bytes());
     sums_.grow(blocks * line, kept * line);
     offsets_.grow(blocks * line * num_offsets_, kept * line * num_offsets_);
+    capacity_ = std::max(capacity_, blocks);
 }
 
 // Cells one behind the other, each with the blocks that it needs; items in the order of their ids.
@@ -198,7 +199,7 @@ int64_t CellRows::append(int32_t index) {
 void CellRows::grow(Cell& cell) {
     const auto room = static_cast<int32_t>(cell.room + cell.room / 2 + 1);
     const int64_t wanted = blocks_ + room, old = cell.start * kCellBlock;
-    if (wanted > rows_.bytes() / shape_.block_bytes()) resize(wanted + wanted / 4, blocks_);
+    if (wanted > capacity_) resize(wanted + wanted / 4, blocks_);
     holes_ += cell.room;
     cell.start = blocks_;
     cell.room = room;
@@ -230,6 +231,7 @@ void CellRows::tidy() {
     std::swap(rows, rows_);
     std::swap(sums, sums_);
     std::swap(offsets, offsets_);
+    capacity_ = 0;
     resize(blocks_ - holes_, 0);
     const int64_t line = kCellBlock * static_cast<int64_t>(sizeof(float));
     int64_t blocks = 0;

@@ -124,6 +124,7 @@ class CellRows {
     std::vector<int32_t> cell_of_;  // of each item
     std::vector<int64_t> slot_of_;
     PageBuffer rows_, sums_, offsets_;
+    int64_t capacity_ = 0;            // blocks that all three have room for
     int64_t blocks_ = 0, holes_ = 0;  // blocks in use or left behind; of these, left behind
     mutable std::shared_mutex mutex_;
 };

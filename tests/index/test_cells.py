@@ -68,6 +68,23 @@ def test_items_move_as_in_a_dictionary():
     np.testing.assert_array_equal(chosen, inside.argmax(axis=1))
 
 
+@pytest.mark.parametrize(("items", "dim", "cells"), [(20_000, 128, 1200), (200_000, 4, 12_000)])
+def test_cells_that_grow_stay_within_their_memory(items, dim, cells):
+    """Stores of megabytes: their memory comes in huge pages, that of the sums beside them does not."""
+    rng = np.random.default_rng(0)
+    vectors, offsets = normal(1, items, dim), np.arange(items, dtype=np.float32)[:, None]
+    cell_of = (np.arange(items) % cells).astype(np.int32)
+    store = Cells(items, cells, dim, 1)
+    store.build(vectors, offsets, cell_of)
+    for _ in range(4):
+        ids = rng.permutation(items)[: items // 8].astype(np.int32)
+        cell_of[ids] = rng.integers(0, cells // 20, len(ids))  # crowd into a few
+        store.update(vectors[ids], offsets[ids], ids, cell_of[ids])
+        state = store.state()
+        np.testing.assert_array_equal(state["cells"], cell_of)
+        np.testing.assert_array_equal(state["offsets"], offsets)
+
+
 def test_means_are_those_of_the_members(threads):
     x, members = normal(0, 500, 7), np.random.default_rng(1).integers(0, 40, 500).astype(np.int32)
     members[members == 3] = 4
