@@ -1,8 +1,9 @@
 """Labels looked up for one row on one thread: recall against time and share scored, for each index and its peers.
 
-Layers: "synthetic", 670,091 x 128, made up (clusters in clusters, one norm; queries near labels), and acl-authors
-(also kowiki-articles) trained here to be looked up, with test rows as queries; BENCH_SETS: which. HASHFOLD_DATA:
-folder of the data sets; BENCH_LAYERS: a folder where trained layers are kept. Peers take turns with ours, in an
+Layers: "synthetic", 670,091 x 128, made up (clusters in clusters, one norm; queries near labels), and, trained to
+be looked up, with test rows as queries, acl-authors and kowiki-articles (513,884 x 128, from a start at the topics
+of its rows; see kernels/layers.py); BENCH_SETS: which. HASHFOLD_DATA: folder of the data sets; BENCH_LAYERS: a
+folder where trained layers are kept. Peers take turns with ours, in an
 environment of their own: `make peers` sets one up, BENCH_PEERS_PYTHON names another Python with faiss and hnswlib;
 BENCH_NEAREST: which of "faiss IVF;faiss IVF, 8 bits;faiss HNSW;hnswlib" (the graphs take minutes to build).
 Settings of an index rise until it finds .98. Times are the best of BENCH_ROUNDS (3), in CPU microseconds of the
@@ -25,13 +26,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from benchmarks.common import chosen, data_folder, machine, scratch, table, write, written
+from benchmarks.common import chosen, machine, scratch, table, write, written
+from benchmarks.kernels.layers import HIDDEN, ROWS, synthetic, trained
 from benchmarks.peers.nearest import SETTINGS, one_pass
 
-HIDDEN = {"acl-authors": 256, "kowiki-articles": 128}
 MANY_PROBES = 256  # of clusters in all branches
-ROWS, FEW_ROWS, ENOUGH, PLENTY = 1000, 50, 0.95, 0.98  # few where every label is scored
+FEW_ROWS, ENOUGH, PLENTY = 50, 0.95, 0.98  # few where every label is scored
 PEERS_PYTHON = Path(__file__).parents[2] / ".venv" / "peers" / "bin" / "python"
 OURS: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
     "tree": ("tree", {}, [4, 8, 12, 16, 24, 32, 40, 48, 64, 96, 128, 256, 512, 1024]),
@@ -41,44 +43,6 @@ OURS: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
     "exact, 8 bits": ("exact", {"precision": "int8"}, [None]),
     "exact": ("exact", {}, [None]),
 }
-
-
-def unit(x: Any) -> Any:
-    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
-
-
-def synthetic() -> tuple[Any, Any]:
-    """Label vectors of norm 12 and unit queries near some of them."""
-    rng = np.random.default_rng(0)
-
-    def around(centres: Any, count: int, noise: float) -> Any:
-        at = centres[rng.integers(0, len(centres), count)]
-        return unit(at + noise * unit(rng.standard_normal(at.shape, np.float32)))
-
-    topics = around(around(unit(rng.standard_normal((256, 128), np.float32)), 16_384, 0.9), 670_091, 0.8)
-    return 12 * topics, around(topics, ROWS, 0.6)
-
-
-def trained(name: str) -> tuple[Any, Any]:
-    """The output layer of a network trained to be looked up, and the hidden vectors of test rows."""
-    from hashfold.data import drop_unusable, read
-    from hashfold.train import fit_model
-
-    kept = Path(os.environ["BENCH_LAYERS"]) / f"{name}.npz" if "BENCH_LAYERS" in os.environ else None
-    if kept is None or not kept.exists():
-        train = drop_unusable(read(data_folder() / name / "train.txt.xz"))[0]
-        sizes = {"num_features": train.num_features, "num_labels": train.num_labels}
-        test = read(data_folder() / name / "test.txt.xz", **sizes)
-        overrides = {"hidden": HIDDEN[name], "label_norm": 12.0, "storage": "fp32"}
-        model, _ = fit_model(train, overrides=overrides, parts=("deep",))
-        rows = np.sort(np.random.default_rng(0).permutation(len(test))[:ROWS])
-        hidden = model.network.hidden(model.encode(test.x.take(rows))).detach().numpy()
-        layer = {"vectors": model.network.output.weight.detach().numpy(), "queries": hidden}
-        if kept is None:
-            return layer["vectors"], layer["queries"]
-        np.savez(kept, **layer)
-    found = np.load(kept)
-    return found["vectors"], np.ascontiguousarray(found["queries"][:ROWS])
 
 
 class Ours:
@@ -171,8 +135,6 @@ def peers(
 
 
 def measure(vectors: Any, queries: Any) -> dict[str, Any]:
-    import torch
-
     from hashfold.index.topk import top_k
     from hashfold.kernels import native
 
@@ -245,7 +207,7 @@ def cheapest(curve: list[dict[str, Any]]) -> dict[str, Any] | None:
 def main() -> None:
     layers: dict[str, Callable[[], tuple[Any, Any]]] = {"synthetic": synthetic}
     layers |= {name: lambda name=name: trained(name) for name in HIDDEN}
-    real = ["acl-authors"] if {"HASHFOLD_DATA", "BENCH_LAYERS"} & set(os.environ) else []
+    real = list(HIDDEN) if {"HASHFOLD_DATA", "BENCH_LAYERS"} & set(os.environ) else []
     names = chosen(["synthetic", *real])
     result, rows = written("lookup_scan").get("layers", {}), []
     for name in names:
