@@ -24,25 +24,24 @@ void check_voters(const LabelVotes& votes, const Indptr& indptr, const Ids& rows
         "a row is out of range");
 }
 
-void join(const LabelVotes& votes, Indptr indptr, Ids rows, Array2<const float> weights, int64_t leading,
-          Indptr proposed_indptr, Ids proposed, int64_t k, Array2<int32_t> ids, Array3<float> sums,
-          Array1<int64_t> counts, Array1<int64_t> found) {
+void join(const LabelVotes& votes, Indptr indptr, Ids rows, Array1<const float> similarities, Indptr voters,
+          Array1<const float> powers, int64_t leading, Indptr proposed_indptr, Ids proposed, int64_t k,
+          Array1<int64_t> out_indptr, Array1<int32_t> ids, Array2<float> sums, Array1<int64_t> found) {
     check_voters(votes, indptr, rows);
-    const int64_t queries = length(indptr) - 1, channels = static_cast<int64_t>(weights.shape(1));
-    const int64_t width = static_cast<int64_t>(ids.shape(1));
-    require(static_cast<int64_t>(weights.shape(0)) == length(rows), "rows and weights disagree");
+    const int64_t queries = length(indptr) - 1, channels = length(voters);
+    require(length(similarities) == length(rows) && length(powers) == channels, "lengths of the votes");
     require(leading >= 0 && leading < channels, "leading is no channel");
-    require(length(proposed_indptr) == queries + 1 && proposed_indptr.data()[queries] == length(proposed),
+    require(length(proposed_indptr) == queries + 1 && proposed_indptr.data()[queries] == length(proposed) &&
+                proposed_indptr.data()[0] == 0,
             "proposals and queries disagree");
-    for (int64_t i = 0; i < queries; ++i)
-        require(proposed_indptr.data()[i + 1] - proposed_indptr.data()[i] + k <= width, "ids are too narrow");
-    require(static_cast<int64_t>(ids.shape(0)) == queries && length(counts) == queries &&
-                length(found) == queries && static_cast<int64_t>(sums.shape(0)) == queries &&
-                static_cast<int64_t>(sums.shape(1)) == width && static_cast<int64_t>(sums.shape(2)) == channels,
-            "shapes of ids, sums and counts");
-    votes.join({indptr.data(), rows.data(), queries}, {weights.data(), channels, leading},
-               {proposed_indptr.data(), proposed.data()}, k,
-               {width, ids.data(), sums.data(), counts.data(), found.data()});
+    require(std::is_sorted(proposed_indptr.data(), proposed_indptr.data() + queries + 1), "proposals go back");
+    require(length(out_indptr) == queries + 1 && length(found) == queries, "lengths of the answer");
+    require(length(ids) >= length(proposed) + k * queries && static_cast<int64_t>(sums.shape(0)) == length(ids) &&
+                static_cast<int64_t>(sums.shape(1)) == channels,
+            "room for the labels");
+    votes.join({indptr.data(), rows.data(), similarities.data(), queries},
+               {voters.data(), powers.data(), channels, leading}, {proposed_indptr.data(), proposed.data()}, k,
+               {out_indptr.data(), ids.data(), sums.data(), found.data()});
 }
 
 bool load(LabelVotes& votes, Array1<const uint8_t> bytes, int64_t rows, int64_t num_labels) {
@@ -57,9 +56,10 @@ void bind_label_votes(nb::module_& m) {
         .def("rows", &LabelVotes::rows)
         .def("bytes", &LabelVotes::bytes)
         .def("append", &append, "indptr"_a.noconvert(), "ids"_a.noconvert(), GilRelease())
-        .def("join", &join, "indptr"_a.noconvert(), "rows"_a.noconvert(), "weights"_a.noconvert(), "leading"_a,
-             "proposed_indptr"_a.noconvert(), "proposed"_a.noconvert(), "k"_a, "ids"_a.noconvert(),
-             "sums"_a.noconvert(), "counts"_a.noconvert(), "found"_a.noconvert(), GilRelease())
+        .def("join", &join, "indptr"_a.noconvert(), "rows"_a.noconvert(), "similarities"_a.noconvert(),
+             "voters"_a.noconvert(), "powers"_a.noconvert(), "leading"_a, "proposed_indptr"_a.noconvert(),
+             "proposed"_a.noconvert(), "k"_a, "out_indptr"_a.noconvert(), "ids"_a.noconvert(),
+             "sums"_a.noconvert(), "found"_a.noconvert(), GilRelease())
         .def("read",
              [](const LabelVotes& votes) {
                  std::vector<int64_t> indptr;

@@ -16,9 +16,9 @@ struct Scored {
     int32_t id;
 };
 
-inline bool better(const Scored& a, const Scored& b) {
+inline constexpr auto better = [](const Scored& a, const Scored& b) {  // not a function: sorts take it inline
     return a.score > b.score || (a.score == b.score && a.id < b.id);
-}
+};
 
 // The `wanted` best of what is offered in ascending order of ids, and all that come within `slack`, a share,
 // of the last of them.

@@ -1,6 +1,8 @@
 #include "label_votes.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <mutex>
 
 #include "id_map.hpp"
@@ -9,60 +11,63 @@
 namespace hashfold {
 namespace {
 
-constexpr int32_t kFewLabels = 1 << 16;  // a place for each of so many stays in the second-level cache
+constexpr int32_t kFewLabels = 1 << 16;  // the sums of so many stay in the second-level cache
+constexpr int64_t kUsual = 4;            // channels that are added up in one instruction
+constexpr int64_t kAhead = 6;            // voters whose labels are fetched ahead
 
-// Where each label of one query is. With few labels that is a table, of which only what was put is cleared.
-class Places {
-  public:
-    explicit Places(int32_t labels) : table_(labels <= kFewLabels ? labels : 0, -1) {}
+typedef float Usual __attribute__((vector_size(kUsual * sizeof(float))));
 
-    // `next`, unless the label was put before: then its place.
-    int32_t put(int32_t label, int32_t next) {
-        if (table_.empty()) return map_.insert(label, next);
-        int32_t& place = table_[label];
-        return place < 0 ? place = next : place;
-    }
+float power_of(float base, float power) {
+    if (power == 1) return base;
+    const float square = base * base;
+    return power == 2 ? square : power == 4 ? square * square : std::pow(base, power);
+}
 
-    int32_t of(int32_t label) const {
-        if (table_.empty()) return map_.find(label);
-        return static_cast<uint32_t>(label) < table_.size() ? table_[label] : -1;
-    }
-
-    void clear(const std::vector<int32_t>& put) {
-        if (table_.empty())
-            map_.clear();
-        else
-            for (const int32_t label : put) table_[label] = -1;
-    }
-
-  private:
-    std::vector<int32_t> table_;  // -1: not put
-    IdMap map_;
-};
-
-// The labels of one query's voters with their sums in every channel.
+// The labels of one query's voters with their sums in every channel. With few labels each has its own place, and
+// only those of labels that were voted for are cleared; else labels get places as they come.
 class Tallies {
   public:
-    Tallies(const Ballots& ballots, int32_t labels) : ballots_(ballots), places_(labels) {}
+    // For queries of these channels and labels below `labels`. What was counted before is forgotten.
+    void start(const Channels& channels, int32_t labels) {
+        clear();
+        const int64_t places = labels <= kFewLabels ? labels : 0;
+        direct_ = labels <= kFewLabels;
+        channels_ = channels;
+        weights_.resize(channels.count);
+        ids_.resize(places + 1);
+        states_.resize(places);
+        sums_.resize(places * channels.count);
+    }
 
     void count(const IdLists& labels, const Voters& voters, int64_t query) {
-        places_.clear(ids_);
-        ids_.clear();
-        sums_.clear();
-        for (int64_t j = voters.indptr[query]; j < voters.indptr[query + 1]; ++j)
-            labels.each(voters.rows[j],
-                        [&](int32_t label) { add(label, ballots_.weights + j * ballots_.channels); });
-        taken_.assign(ids_.size(), false);
+        clear();
+        if (direct_ && channels_.count == kUsual)
+            count_usual(labels, voters, query);
+        else
+            each_voter(labels, voters, query, weights_.data(), [&](int32_t row) {
+                labels.each(row, [&](int32_t label) {
+                    float* sums = sums_of(direct_ ? mark(label) : place_anew(label));
+                    for (int64_t c = 0; c < channels_.count; ++c) sums[c] += weights_[c];
+                });
+            });
     }
 
     // Ranks the labels with sums above 0 in the leading channel, the k best of them in order; how many there are.
     int64_t rank(int64_t k) {
-        order_.clear();
-        for (int32_t place = 0; place < static_cast<int32_t>(ids_.size()); ++place)
-            if (const float sum = leading(place); sum > 0) order_.push_back({sum, ids_[place], place});
-        const auto found = static_cast<int64_t>(order_.size()), kept = std::min(k, found);
-        if (kept < found) std::nth_element(order_.begin(), order_.begin() + kept, order_.end());
-        std::sort(order_.begin(), order_.begin() + kept);
+        order_.resize(voted_);
+        const float* leading = sums_.data() + channels_.leading;
+        const int32_t* ids = ids_.data();
+        int64_t found = 0;
+        for (int32_t i = 0; i < voted_; ++i) {
+            const int32_t place = direct_ ? ids[i] : i;
+            const float sum = leading[place * channels_.count];
+            order_[found] = {sum, ids[i], place};
+            found += sum > 0;
+        }
+        const int64_t kept = std::min(k, found);
+        const auto first = order_.begin();
+        if (kept < found) std::nth_element(first, first + kept, first + found);
+        std::sort(first, first + kept);
         order_.resize(kept);
         return found;
     }
@@ -77,42 +82,120 @@ class Tallies {
 
     const std::vector<Ranked>& ranked() const { return order_; }
 
-    int32_t place(int32_t label) const { return places_.of(label); }
+    // Of a label; -1: nobody voted for it.
+    int32_t place(int32_t label) const {
+        if (!direct_) return map_.find(label);
+        return static_cast<size_t>(label) < states_.size() && states_[label] != kNone ? label : -1;
+    }
 
-    bool taken(int32_t place) const { return taken_[place]; }
+    bool taken(int32_t place) const { return states_[place] == kTaken; }
 
-    // Writes the sums of the label there (-1: nobody voted for it), and remembers it.
+    // Writes the sums of the label there, and remembers it.
     void take(int32_t place, float* sums) {
         if (place < 0) {
-            std::fill_n(sums, ballots_.channels, 0.0f);
+            std::fill_n(sums, channels_.count, 0.0f);
             return;
         }
-        taken_[place] = true;
-        std::copy_n(sums_.begin() + place * ballots_.channels, ballots_.channels, sums);
+        states_[place] = kTaken;
+        std::copy_n(sums_.begin() + place * channels_.count, channels_.count, sums);
     }
 
   private:
-    void add(int32_t label, const float* weights) {
-        const auto next = static_cast<int32_t>(ids_.size());
-        const int32_t place = places_.put(label, next);
-        if (place == next) {
-            ids_.push_back(label);
-            sums_.insert(sums_.end(), weights, weights + ballots_.channels);
-            return;
+    enum State : uint8_t { kNone, kVoted, kTaken };
+
+    void clear() {
+        if (direct_) {
+            for (int32_t i = 0; i < voted_; ++i) {
+                states_[ids_[i]] = kNone;
+                std::fill_n(sums_.begin() + ids_[i] * channels_.count, channels_.count, 0.0f);
+            }
+        } else {
+            map_.clear();
+            states_.clear();
+            sums_.clear();
         }
-        float* sums = sums_.data() + place * ballots_.channels;
-        for (int64_t c = 0; c < ballots_.channels; ++c) sums[c] += weights[c];
+        voted_ = 0;
     }
 
-    float leading(int32_t place) const { return sums_[place * ballots_.channels + ballots_.leading]; }
+    // body(row) for each voter, its weights being set.
+    template <class Body>
+    void each_voter(const IdLists& labels, const Voters& voters, int64_t query, float* weights, const Body& body) {
+        const int64_t begin = voters.indptr[query], end = voters.indptr[query + 1];
+        for (int64_t j = begin; j < end; ++j) {
+            for (int64_t c = 0; c < channels_.count; ++c)
+                weights[c] =
+                    j - begin < channels_.voters[c] ? power_of(voters.similarities[j], channels_.powers[c]) : 0.0f;
+            if (j + 2 * kAhead < end) labels.prefetch_start(voters.rows[j + 2 * kAhead]);
+            if (j + kAhead < end) labels.prefetch(voters.rows[j + kAhead]);
+            body(voters.rows[j]);
+        }
+    }
 
-    const Ballots& ballots_;
-    Places places_;
-    std::vector<int32_t> ids_;
+    // As `count`, by local variables, which the compiler knows that nothing else points at. No branch: whether a
+    // label was voted for before cannot be foreseen.
+    void count_usual(const IdLists& labels, const Voters& voters, int64_t query) {
+        float weights[kUsual], *all = sums_.data();
+        int32_t *ids = ids_.data(), voted = 0;
+        uint8_t* states = states_.data();
+        each_voter(labels, voters, query, weights, [&](int32_t row) {
+            Usual own;
+            std::memcpy(&own, weights, sizeof own);
+            labels.each(row, [&](int32_t label) {
+                ids[voted] = label;
+                voted += states[label] == kNone;
+                states[label] = kVoted;
+                Usual sums;
+                std::memcpy(&sums, all + label * kUsual, sizeof sums);
+                sums += own;
+                std::memcpy(all + label * kUsual, &sums, sizeof sums);
+            });
+        });
+        voted_ = voted;
+    }
+
+    int32_t mark(int32_t label) {
+        ids_[voted_] = label;
+        voted_ += states_[label] == kNone;
+        states_[label] = kVoted;
+        return label;
+    }
+
+    int32_t place_anew(int32_t label) {
+        const int32_t place = map_.insert(label, voted_);
+        if (place == voted_) {
+            ids_.resize(++voted_);
+            ids_[place] = label;
+            states_.push_back(kVoted);
+            sums_.resize(sums_.size() + channels_.count);
+        }
+        return place;
+    }
+
+    float* sums_of(int32_t place) { return sums_.data() + place * channels_.count; }
+
+    Channels channels_{};
+    bool direct_ = true;          // a label's place is the label
+    std::vector<float> weights_;  // of a voter
+    std::vector<int32_t> ids_;    // voted_ labels
+    int32_t voted_ = 0;
+    std::vector<uint8_t> states_;  // of places
+    std::vector<float> sums_;      // of places
     std::vector<Ranked> order_;
-    std::vector<float> sums_;
-    std::vector<uint8_t> taken_;
+    IdMap map_;
 };
+
+// Moves what queries wrote, each at its room, together.
+void pack(const Voters& voters, const Channels& channels, const std::vector<int64_t>& room, const Joined& out) {
+    int64_t to = 0;
+    for (int64_t i = 0; i < voters.queries; ++i) {
+        const int64_t count = out.indptr[i + 1], from = room[i];
+        std::copy_n(out.ids + from, count, out.ids + to);
+        std::copy_n(out.votes + from * channels.count, count * channels.count, out.votes + to * channels.count);
+        out.indptr[i] = to;
+        to += count;
+    }
+    out.indptr[voters.queries] = to;
+}
 
 }  // namespace
 
@@ -131,17 +214,21 @@ void LabelVotes::append(const int64_t* indptr, const int32_t* ids, int64_t rows)
     labels_.append(indptr, ids, rows);
 }
 
-void LabelVotes::join(const Voters& voters, const Ballots& ballots, const Proposals& proposals, int64_t k,
+void LabelVotes::join(const Voters& voters, const Channels& channels, const Proposals& proposals, int64_t k,
                       const Joined& out) const {
     const std::shared_lock hold(mutex_);
+    std::vector<int64_t> room(voters.queries);
+    for (int64_t i = 0; i < voters.queries; ++i) room[i] = proposals.indptr[i] - proposals.indptr[0] + i * k;
     parallel_chunks(voters.queries, 64, [&](int64_t begin, int64_t end, int) {
-        Tallies tallies(ballots, labels_.bound());
+        thread_local Tallies kept;  // as the places of all labels take longer to make than some votes to count
+        Tallies& tallies = kept;
+        tallies.start(channels, labels_.bound());
         for (int64_t i = begin; i < end; ++i) {
             tallies.count(labels_, voters, i);
-            int64_t at = i * out.width;
+            int64_t at = room[i];
             const auto put = [&](int32_t label, int32_t place) {
                 out.ids[at] = label;
-                tallies.take(place, out.votes + at * ballots.channels);
+                tallies.take(place, out.votes + at * channels.count);
                 ++at;
             };
             for (int64_t j = proposals.indptr[i]; j < proposals.indptr[i + 1]; ++j)
@@ -149,9 +236,10 @@ void LabelVotes::join(const Voters& voters, const Ballots& ballots, const Propos
             out.found[i] = tallies.rank(k);
             for (const auto& ranked : tallies.ranked())
                 if (!tallies.taken(ranked.place)) put(ranked.label, ranked.place);
-            out.counts[i] = at - i * out.width;
+            out.indptr[i + 1] = at - room[i];
         }
     });
+    pack(voters, channels, room, out);
 }
 
 void LabelVotes::read(std::vector<int64_t>& indptr, std::vector<int32_t>& ids) const {

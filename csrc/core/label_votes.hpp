@@ -9,17 +9,19 @@
 
 namespace hashfold {
 
-// Query i is answered by rows[indptr[i]] to rows[indptr[i + 1]].
+// Query i is answered by rows[indptr[i]] to rows[indptr[i + 1]], the most similar first; similarities at least 0.
 struct Voters {
     const int64_t* indptr;
     const int32_t* rows;
+    const float* similarities;
     int64_t queries;
 };
 
-// Weights of the voters in several channels: voter j's in channel c at weights[j * channels + c].
-struct Ballots {
-    const float* weights;
-    int64_t channels;
+// In channel c the first voters[c] of a query vote, each by its similarity to the power powers[c].
+struct Channels {
+    const int64_t* voters;
+    const float* powers;
+    int64_t count;
     int64_t leading;  // the channel by which voted labels are ranked
 };
 
@@ -29,13 +31,12 @@ struct Proposals {
     const int32_t* ids;
 };
 
-// Query i's labels go to ids from i * width on, counts[i] of them, and the sums of label j in channel c to
-// votes[(i * width + j) * channels + c]. width holds the most proposals and k more. found: labels voted for.
+// Query i's labels are ids[indptr[i]] to ids[indptr[i + 1]], and the sums of label j in channel c
+// votes[j * channels + c]. There is room for the proposals of each query and k more. found: labels voted for.
 struct Joined {
-    int64_t width;
+    int64_t* indptr;
     int32_t* ids;
     float* votes;
-    int64_t* counts;
     int64_t* found;
 };
 
@@ -47,9 +48,9 @@ class LabelVotes {
     void append(const int64_t* indptr, const int32_t* ids, int64_t rows);
 
     // Of each query the proposed labels as they come, then of the k best voted ones those not among them (sums in
-    // the leading channel above 0, best first, equal: smaller id); with the sums of the weights of the voters that
-    // have the label, added in the order of the voters.
-    void join(const Voters& voters, const Ballots& ballots, const Proposals& proposals, int64_t k,
+    // the leading channel above 0, best first, equal: smaller id); with the sums over the voters that have the
+    // label, added in the order of the voters.
+    void join(const Voters& voters, const Channels& channels, const Proposals& proposals, int64_t k,
               const Joined& out) const;
 
     // Labels of all rows, behind one another; indptr (rows + 1,).

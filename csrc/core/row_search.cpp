@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "best_rows.hpp"
@@ -165,7 +166,9 @@ bool RowSearch::choose_keys(const RowQuery& query, int64_t i, Scratch& scratch) 
             terms.push_back({query.probes.indices[j], query.probes.values[j]});
     if (!postings_.weighted())
         for (Term& term : terms) term.weight *= rarity(postings_.length(term.key), postings_.rows());
-    if (query.budget == 0) return true;
+    const auto plus = [&](int64_t sum, const Term& term) { return sum + postings_.cost(term.key); };
+    if (query.budget == 0 || std::accumulate(terms.begin(), terms.end(), int64_t{0}, plus) <= query.budget)
+        return true;
     std::sort(terms.begin(), terms.end(), [](const Term& a, const Term& b) {
         return a.weight > b.weight || (a.weight == b.weight && a.key < b.key);
     });

@@ -1,6 +1,7 @@
 #include "topk.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -16,14 +17,30 @@ constexpr int64_t kItemBlock = 96;    // items scored before thresholds are look
 constexpr int64_t kQueryBlock = 128;  // queries that share a pass over the items
 constexpr float kNoThreshold = std::numeric_limits<float>::quiet_NaN();
 
-struct Entry {
-    float score;
-    int32_t id;
-};
+// An item and its score in one number that is the larger, the better: ranking then takes one comparison each, and
+// of equal scores the smaller id is the better.
+class Entry {
+  public:
+    Entry() = default;
+    Entry(float score, int32_t id)
+        : key_(uint64_t{ordered(std::bit_cast<uint32_t>(score + 0.0f))} << 32 |
+               (kIds - static_cast<uint32_t>(id))) {}
 
-bool better(const Entry& a, const Entry& b) {
-    return a.score != b.score ? a.score > b.score : a.id < b.id;
-}
+    float score() const {
+        const auto high = static_cast<uint32_t>(key_ >> 32);
+        return std::bit_cast<float>(high & kSign ? high ^ kSign : ~high);
+    }
+    int32_t id() const { return static_cast<int32_t>(kIds - static_cast<uint32_t>(key_)); }
+    bool operator<(const Entry& other) const { return key_ > other.key_; }  // the better first
+
+  private:
+    static constexpr uint32_t kSign = 1u << 31, kIds = 0xFFFFFFFF;
+
+    // Bits of floats as numbers in the floats' order; -0 was made 0 before.
+    static uint32_t ordered(uint32_t bits) { return bits & kSign ? ~bits : bits | kSign; }
+
+    uint64_t key_ = 0;
+};
 
 // The k best of a stream: collects 2k, then drops the worse half.
 class Best {
@@ -41,16 +58,16 @@ class Best {
 
     std::vector<Entry>& sorted() {
         shrink();
-        std::sort(entries_.begin(), entries_.end(), better);
+        std::sort(entries_.begin(), entries_.end());
         return entries_;
     }
 
   private:
     void shrink() {
         if (static_cast<int64_t>(entries_.size()) <= k_) return;
-        std::nth_element(entries_.begin(), entries_.begin() + (k_ - 1), entries_.end(), better);
+        std::nth_element(entries_.begin(), entries_.begin() + (k_ - 1), entries_.end());
         entries_.resize(k_);
-        threshold_ = entries_[k_ - 1].score;
+        threshold_ = entries_[k_ - 1].score();
         limit_ = std::nextafter(threshold_, -std::numeric_limits<float>::infinity());
     }
 
@@ -63,8 +80,8 @@ class Best {
 int64_t write(const std::vector<Entry>& entries, int64_t most, int32_t* ids, float* scores) {
     const int64_t count = std::min<int64_t>(most, entries.size());
     for (int64_t j = 0; j < count; ++j) {
-        ids[j] = entries[j].id;
-        scores[j] = entries[j].score;
+        ids[j] = entries[j].id();
+        scores[j] = entries[j].score();
     }
     return count;
 }

@@ -114,15 +114,22 @@ class Lookups:
         parts = self.parts if parts is None else parts
         proposed, h = self._proposed(x, parts, proposals, lookup)
         pairs, votes = self._joined(x, proposed, parts, proposals, exclude)
-        rows = np.maximum(self.counts[pairs.ids], LEAST_ROWS)
-        columns = [np.log1p(rows).astype(np.float32)[:, None]]
+        columns = [self._log_counts(pairs.ids)[:, None]]
         if h is not None:
             columns.append(self.deep.log_chances(h, pairs, proposed)[:, None])
         if "wide" in parts and self.wide is not None:
             columns.append(self.wide.scores(x, pairs)[:, None])
         if votes is not None:
-            columns.append(np.log(votes + np.float32(LEAST_VOTE)))
+            votes += np.float32(LEAST_VOTE)
+            columns.append(np.log(votes, out=votes))
         return pairs, np.concatenate(columns, 1)
+
+    def _log_counts(self, labels: Int32) -> Float32:
+        """A logarithm takes longer than looking it up: where labels come often, one of each is taken."""
+        often = len(labels) > len(self.counts)
+        counts = self.counts if often else self.counts[labels]
+        logarithms: Float32 = np.log1p(np.maximum(counts, LEAST_ROWS)).astype(np.float32)
+        return logarithms[labels] if often else logarithms
 
     @torch.no_grad()
     def top_k(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,11 +91,8 @@ class Near:
         without neighbours has none.
         """
         k = min(checks.integer("Near.vote", "k_labels", k_labels, low=1), max(1, self.num_labels))
-        near = self.neighbours(x, exclude)
-        with np.errstate(over="ignore", under="ignore"):
-            weights = near.scores ** np.float32(self._power)
-        nobody = Ragged(np.zeros(len(x) + 1, np.int64), np.zeros(0, np.int32))
-        labels, votes, found = self._elect(near, weights[:, None], 0, nobody, k)
+        channel = ((self._neighbours, self._power),)
+        labels, votes, found = self._elect(self.neighbours(x, exclude), channel, 0, _nobody(len(x)), k)
         return Candidates(labels.indptr, labels.ids, votes[:, 0], self.num_labels, found)
 
     def join(
@@ -113,33 +110,36 @@ class Near:
         """
         k = checks.integer("Near.join", "k_labels", k_labels, low=0)
         near = self._rows.query(x, max(count for count, _ in CHANNELS), exclude)
-        rank = np.arange(len(near.ids)) - np.repeat(near.indptr[:-1], near.counts)
-        columns = [np.where(rank < count, near.scores**power, 0) for count, power in CHANNELS]
-        ballots = np.stack(columns, 1)
-        return self._elect(near, ballots, LEADING, proposals, k)[:2]
+        return self._elect(near, CHANNELS, LEADING, proposals, k)[:2]
 
     def _elect(
-        self, voters: Ragged, ballots: Float32, leading: int, proposals: Ragged, k: int
+        self,
+        voters: Candidates,
+        channels: Sequence[tuple[int, float]],
+        leading: int,
+        proposals: Ragged,
+        k: int,
     ) -> tuple[Ragged, Float32, Int64]:
         """The labels, their votes (labels in all, channels), and how many labels of each row had votes.
 
-        ballots: (voters, channels), weights of the rows `voters`. leading: the channel that ranks.
+        voters: rows, the most similar first. channels: as `CHANNELS`. leading: the one that ranks.
         """
-        width, channels = int(proposals.counts.max(initial=0)) + k, ballots.shape[1]
-        ids, votes = np.empty((len(voters), width), np.int32), np.empty((len(voters), width, channels), np.float32)
-        counts, found = np.empty(len(voters), np.int64), np.empty(len(voters), np.int64)
-        voting = (voters.indptr, voters.ids, np.ascontiguousarray(ballots, np.float32), leading)
-        self._labels.join(*voting, proposals.indptr, proposals.ids, k, ids, votes, counts, found)
-        filled = np.arange(width) < counts[:, None]
-        return Ragged(np.concatenate([[0], np.cumsum(counts)]), ids[filled]), votes[filled], found
+        rows, room = len(voters), len(proposals.ids) + len(voters) * k
+        ids, votes = np.empty(room, np.int32), np.empty((room, len(channels)), np.float32)
+        indptr, found = np.empty(rows + 1, np.int64), np.empty(rows, np.int64)
+        counts = np.array([count for count, _ in channels], np.int64)
+        powers = np.array([power for _, power in channels], np.float32)
+        voting = (voters.indptr, voters.ids, voters.scores, counts, powers, leading)
+        self._labels.join(*voting, proposals.indptr, proposals.ids, k, indptr, ids, votes, found)
+        return Ragged(indptr, ids[: indptr[-1]]), votes[: indptr[-1]], found
 
     def have(self, rows: Int32, label: int) -> npt.NDArray[np.bool_]:
         """Which of these rows, ids below len(self), have the label: bool, like `rows`."""
         n = len(rows)
         checks.ids_in_range("Near.have", "rows", rows, len(self))
         each = np.arange(n + 1, dtype=np.int64)  # a query each, whose only voter is the row
-        voters, asked = Ragged(each, rows), Ragged(each, np.full(n, label, np.int32))
-        _, votes, _ = self._elect(voters, np.ones((n, 1), np.float32), 0, asked, 0)
+        voters = Candidates(each, rows, np.ones(n, np.float32), len(self), np.ones(n, np.int64))
+        _, votes, _ = self._elect(voters, ((1, 1.0),), 0, Ragged(each, np.full(n, label, np.int32)), 0)
         found: npt.NDArray[np.bool_] = votes[:, 0] > 0
         return found
 
@@ -201,6 +201,10 @@ class Near:
             checks.fail(op, f"labels must be of as many rows, each below {self.num_labels}", "a contradiction")
         self._rows.load_state(rows)
         self._labels = loaded
+
+
+def _nobody(rows: int) -> Ragged:
+    return Ragged(np.zeros(rows + 1, np.int64), np.zeros(0, np.int32))
 
 
 def heavier_share(rows: CsrBatch) -> Float64:
