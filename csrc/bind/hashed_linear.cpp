@@ -1,15 +1,23 @@
 #include "core/hashed_linear.hpp"
 
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/tuple.h>
 
+#include <algorithm>
 #include <optional>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "arrays.hpp"
+#include "core/pruned_fit.hpp"
 #include "families.hpp"
+#include "owned.hpp"
 
 namespace hashfold {
 namespace {
+
+using SparseStart = std::tuple<Array1<const int64_t>, Array1<const int32_t>, Array1<const float>>;
 
 template <class T>
 using OptionalArray1 = std::optional<Array1<T>>;
@@ -117,6 +125,35 @@ void fit(Array1<const int64_t> indptr, Array1<const int32_t> indices, Array1<con
                       losses.data());
 }
 
+nb::tuple pruned(Array1<const int64_t> indptr, Array1<const int32_t> indices, Array1<const float> values,
+                 int64_t num_features, Array1<const int32_t> labels, Array1<const int64_t> label_indptr,
+                 Array1<const int32_t> rows, Array1<const float> targets, const FitRule& rule,
+                 std::optional<SparseStart> start, float least, Array1<float> bias, Array1<double> losses) {
+    const Csr<float> x = csr<float>(indptr, indices, values);
+    const auto in_range = [&](const auto& ids) {
+        return std::all_of(ids.data(), ids.data() + length(ids),
+                           [&](int32_t f) { return f >= 0 && f < num_features; });
+    };
+    require(in_range(indices), "a feature is out of range");
+    require(length(losses) == length(labels), "length of losses");
+    const FitTasks tasks = tasks_of(labels, label_indptr, rows, targets, x.rows, length(bias));
+    std::optional<Csr<float>> from;
+    if (start) {
+        const auto& [at, features, weights] = *start;
+        from = csr<float>(at, features, weights);
+        require(from->rows == tasks.count && in_range(features),
+                "start must have a row of features for each label");
+    }
+    SparseWeights kept;
+    {
+        const nb::gil_scoped_release release;
+        kept =
+            pruned_fit(x, num_features, tasks, rule, from ? &*from : nullptr, least, bias.data(), losses.data());
+    }
+    return nb::make_tuple(owned(std::move(kept.indptr)), owned(std::move(kept.features)),
+                          owned(std::move(kept.weights)));
+}
+
 template <class T>
 void bind_for(nb::module_& m) {
     m.def("hashed_linear", &forward<T>, "indptr"_a.noconvert(), "indices"_a.noconvert(), "values"_a.noconvert(),
@@ -160,6 +197,10 @@ void bind_hashed_linear(nb::module_& m) {
           "labels"_a.noconvert(), "label_indptr"_a.noconvert(), "rows"_a.noconvert(), "targets"_a.noconvert(),
           "layout"_a, "rule"_a, "buckets"_a.noconvert().none(), "codes"_a.noconvert().none(),
           "scales"_a.noconvert().none(), "bias"_a.noconvert(), "warm"_a, "losses"_a.noconvert(), GilRelease());
+    m.def("pruned_fit", &pruned, "indptr"_a.noconvert(), "indices"_a.noconvert(), "values"_a.noconvert(),
+          "num_features"_a, "labels"_a.noconvert(), "label_indptr"_a.noconvert(), "rows"_a.noconvert(),
+          "targets"_a.noconvert(), "rule"_a, "start"_a.none(), "least"_a, "bias"_a.noconvert(),
+          "losses"_a.noconvert());
 }
 
 }  // namespace hashfold

@@ -50,6 +50,20 @@ void query(const PackedSearch& search, Indptr indptr, Ids columns, Floats values
                  {ids.data(), scores.data(), counts.data(), found.data()});
 }
 
+void score(const PackedSearch& search, Indptr indptr, Ids columns, Floats values, Floats levels,
+           Indptr pair_indptr, Ids pair_ids, Array1<float> out) {
+    const Csr<float> x = csr<float>(indptr, columns, values);
+    check_columns(search, columns);
+    require(length(levels) == int64_t{1} << search.bits(), "length of levels");
+    require(length(pair_indptr) == x.rows + 1 && pair_indptr.data()[x.rows] == length(pair_ids),
+            "indptr of the pairs");
+    require(std::all_of(pair_ids.data(), pair_ids.data() + length(pair_ids),
+                        [&](int32_t id) { return id >= 0 && id < search.rows(); }),
+            "a row is out of range");
+    require(length(out) == length(pair_ids), "length of out");
+    search.score(x, levels.data(), {pair_indptr.data(), pair_ids.data(), x.rows}, out.data());
+}
+
 nb::tuple read(const PackedSearch& search, int64_t first, int64_t last) {
     require(first >= 0 && first <= last && last <= search.rows(), "rows to read");
     PackedRows rows = search.read(first, last);
@@ -81,6 +95,9 @@ void bind_packed_search(nb::module_& m) {
         .def("query", &query, "indptr"_a.noconvert(), "columns"_a.noconvert(), "values"_a.noconvert(),
              "levels"_a.noconvert(), "k"_a, "exclude"_a.noconvert().none(), "ids"_a.noconvert(),
              "scores"_a.noconvert(), "counts"_a.noconvert(), "found"_a.noconvert(), GilRelease())
+        .def("score", &score, "indptr"_a.noconvert(), "columns"_a.noconvert(), "values"_a.noconvert(),
+             "levels"_a.noconvert(), "pair_indptr"_a.noconvert(), "pair_ids"_a.noconvert(), "out"_a.noconvert(),
+             GilRelease())
         .def("read", &read, "first"_a, "last"_a)
         .def("save",
              [](const PackedSearch& search) {

@@ -2,17 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <vector>
 
 #include "hashed_linear_table.hpp"
+#include "output_trainer.hpp"
 #include "parallel.hpp"
-#include "rng.hpp"
 
 namespace hashfold {
 namespace {
 
-constexpr int64_t kRowGrain = 8, kBucketGrain = 4096, kPairsAChunk = 4096;
+constexpr int64_t kRowGrain = 8, kBucketGrain = 4096;
 
 uint32_t feature_salt(const HashedLayout& layout) {
     return (2 * layout.seed + 1) * 0x9E3779B9u;
@@ -26,13 +25,6 @@ void mix_features(const HashedLayout& layout, const int32_t* ids, int64_t count,
         std::copy_n(ids, count, keys);
     else
         hashed_linear_table().mix(ids, count, feature_salt(layout), keys);
-}
-
-template <class T>
-int64_t longest_row(const Csr<T>& x) {
-    int64_t longest = 0;
-    for (int64_t i = 0; i < x.rows; ++i) longest = std::max(longest, x.indptr[i + 1] - x.indptr[i]);
-    return longest;
 }
 
 // What depends on the row alone, or on the output alone, is hashed once a row.
@@ -85,75 +77,25 @@ const HashedGradientOf<T>& gradient() {
         return hashed_linear_table().gradient_f64;
 }
 
-// Tasks with most pairs first, in chunks of about as many pairs: no worker is left with a large one at the end.
-struct Schedule {
-    std::vector<int64_t> tasks;
-    std::vector<int64_t> starts;
-
-    explicit Schedule(const FitTasks& all) : tasks(all.count), starts{0} {
-        std::iota(tasks.begin(), tasks.end(), 0);
-        const auto pairs = [&](int64_t t) { return all.indptr[t + 1] - all.indptr[t]; };
-        std::stable_sort(tasks.begin(), tasks.end(), [&](int64_t a, int64_t b) { return pairs(a) > pairs(b); });
-        int64_t waiting = 0;
-        for (int64_t t = 0; t < all.count; ++t) {
-            waiting += pairs(tasks[t]);
-            if (waiting < kPairsAChunk && t + 1 < all.count) continue;
-            starts.push_back(t + 1);
-            waiting = 0;
-        }
-    }
-    int64_t chunks() const { return static_cast<int64_t>(starts.size()) - 1; }
-};
-
 // Trains one output after another in the same scratch memory.
 class Fitter {
   public:
     Fitter(const Csr<float>& x, const std::vector<uint32_t>& keys, int64_t longest, const FitTasks& tasks,
            const HashedLayout& layout, const FitRule& rule, const FitOutput& output)
-        : x_(x),
-          keys_(keys),
-          tasks_(tasks),
-          layout_(layout),
-          rule_(rule),
-          output_(output),
-          places_(longest),
-          values_(longest),
-          gradients_(longest),
-          squares_(longest) {}
+        : tasks_(tasks), layout_(layout), rule_(rule), output_(output), trainer_(x, keys.data(), longest, rule) {}
 
     double fit(int64_t task) {
         const int32_t label = tasks_.labels[task];
         const int64_t first = tasks_.indptr[task], count = tasks_.indptr[task + 1] - first;
         if (!layout_.sizes[label] || !count) return 0;
         read_block(label);
-        const double loss = train(label, {tasks_.rows + first, tasks_.targets + first, nullptr, count});
+        const double loss = trainer_.train(label, {tasks_.rows + first, tasks_.targets + first, nullptr, count},
+                                           hash_of(label), block_.data(), &output_.bias[label]);
         write_block(label);
         return loss;
     }
 
   private:
-    double train(int32_t label, LabelPairs pairs) {
-        order_.resize(pairs.count);
-        std::iota(order_.begin(), order_.end(), 0u);
-        pairs.order = order_.data();
-        Stream random(rule_.seed, static_cast<uint64_t>(label));
-        Trained bias{output_.bias[label], rule_.initial_sum};
-        const BlockHash hash = hash_of(label);
-        double loss = 0;
-        for (int32_t e = 0; e < rule_.epochs; ++e) {
-            for (int64_t k = pairs.count - 1; k > 0; --k)
-                std::swap(order_[k], order_[random.below(static_cast<uint32_t>(k + 1))]);
-            const float done = static_cast<float>(e) / static_cast<float>(std::max(1, rule_.epochs - 1));
-            const float lr = rule_.lr * (1.0f - (1.0f - rule_.floor) * done);
-            loss = hashed_linear_table().fit_epoch(
-                x_, keys_.data(), pairs, hash,
-                {rule_.loss, lr, rule_.bias_rate * lr, rule_.l2, e + 1 == rule_.epochs}, block_.data(), &bias,
-                {places_.data(), values_.data(), gradients_.data(), squares_.data()});
-        }
-        output_.bias[label] = bias.weight;
-        return loss;
-    }
-
     BlockHash hash_of(int32_t label) const {
         uint32_t key;
         hashed_linear_table().mix(&label, 1, output_salt(layout_), &key);
@@ -193,14 +135,11 @@ class Fitter {
         return static_cast<int8_t>(std::clamp(std::nearbyint(weight * inverse), -127.0f, 127.0f));
     }
 
-    const Csr<float>& x_;
-    const std::vector<uint32_t>& keys_;
     const FitTasks& tasks_;
     const HashedLayout& layout_;
     const FitRule& rule_;
     const FitOutput& output_;
-    std::vector<uint32_t> places_, order_;
-    std::vector<float> values_, gradients_, squares_;
+    OutputTrainer trainer_;
     std::vector<Trained> block_;
 };
 

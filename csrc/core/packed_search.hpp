@@ -7,6 +7,7 @@
 
 #include "packed_lists.hpp"
 #include "row_search.hpp"
+#include "rowwise_linear.hpp"
 #include "views.hpp"
 
 namespace hashfold {
@@ -43,6 +44,9 @@ class PackedSearch {
 
     void query(const PackedQuery& query, const RowAnswer& answer) const;
 
+    // out (pairs,): the scores of the rows that `pairs` names, 0 where no column is shared.
+    void score(const Csr<float>& x, const float* levels, const ActiveRows& pairs, float* out) const;
+
     // Rows [first, last). Cost: all lists of their blocks are read.
     PackedRows read(int64_t first, int64_t last) const;
     std::vector<float> scales(int64_t first, int64_t last) const;
@@ -56,6 +60,7 @@ class PackedSearch {
     struct Scratch;
 
     void answer(const PackedQuery& query, int64_t i, Scratch& scratch, const RowAnswer& out) const;
+    void add_up(const PackedQuery& query, int64_t i, size_t block, Scratch& scratch) const;
     int64_t sweep(const PackedQuery& query, int64_t i, Scratch& scratch) const;
     int64_t first_row(size_t block) const { return static_cast<int64_t>(block) * block_rows_; }
 

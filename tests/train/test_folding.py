@@ -11,7 +11,7 @@ import torch
 from hashfold.data import synthetic
 from hashfold.errors import InputError, ModelFolderError
 from hashfold.index import PackedRowIndex
-from hashfold.model import FoldedNetwork, HashfoldModel, LookupNetwork, Lookups
+from hashfold.model import FoldedNetwork, HashfoldModel, LookupNetwork, Lookups, PrunedWide
 from hashfold.train import Fold, fit_model, fold_model, fold_within
 from hashfold.train.folding import _lines
 
@@ -48,6 +48,28 @@ def test_every_part_is_smaller_and_the_model_nearly_as_good(model, small, data) 
     for parts in (None, ("deep", "near"), ("wide", "near")):
         before, after = (m.evaluate(test, (1,), parts=parts)["P@1"] for m in (model, small))
         assert after > before - 0.06
+
+
+@pytest.fixture(scope="module")
+def pruned(model) -> HashfoldModel:
+    return fold_model(model, Fold(weights=6_000, near_share=0.7))
+
+
+def test_few_cross_weights_of_their_own_are_as_good_as_many_shared(model, pruned, data) -> None:
+    wide = pruned.lookups.wide
+    assert isinstance(wide, PrunedWide)
+    assert wide.nbytes < 0.2 * model.lookups.wide.nbytes
+    for parts in (None, ("wide", "near"), ("deep", "wide")):
+        before, after = (m.evaluate(data[1], (1,), parts=parts)["P@1"] for m in (model, pruned))
+        assert after > before - 0.03
+
+
+def test_a_model_of_few_cross_weights_comes_back_explains_and_grows(pruned, data, tmp_path) -> None:
+    again = HashfoldModel.load(pruned.save(tmp_path / "m"))
+    assert same(pruned, again, data[1])
+    [told] = again.explain(data[1].x.take([0]))
+    assert told.wide
+    assert again.add(data[1]) == len(data[1])
 
 
 def test_the_model_handed_in_stays_as_it_is(model, data) -> None:
@@ -97,7 +119,7 @@ def test_the_folded_network_is_the_network_of_its_own_rows(model, small, data, m
     assert folded.hidden(x.take(np.zeros(0, np.int64))).shape == (0, 40)
 
 
-@pytest.mark.parametrize("megabytes", [0.1, 0.15, 0.3])
+@pytest.mark.parametrize("megabytes", [0.06, 0.08, 0.15])
 def test_a_budget_is_kept_in_memory(model, megabytes) -> None:
     most = int(megabytes * 1e6)
     lookups = fold_model(model, fold_within(model, most)).lookups
@@ -108,8 +130,8 @@ def test_a_budget_is_kept_in_memory(model, megabytes) -> None:
 
 
 def test_a_budget_may_leave_the_deep_path_out(model, data, tmp_path) -> None:
-    assert fold_within(model, 300_000).bits == 3
-    fold = fold_within(model, 100_000)
+    assert fold_within(model, 100_000).bits == 3
+    fold = fold_within(model, 50_000)
     assert fold.without_deep
     small = fold_model(model, fold)
     assert small.network is None
@@ -140,11 +162,18 @@ def test_scores_are_brought_back_to_what_they_were() -> None:
     assert slope * 1 + offset == pytest.approx(2.0)
 
 
-def test_bad_folds_are_refused(model, small, data, tmp_path) -> None:
+def test_bad_folds_are_refused(model, small, pruned, data, tmp_path) -> None:
     with pytest.raises(InputError, match="a folded one"):
         fold_model(small, Fold(bits=2))
     with pytest.raises(InputError, match="at least"):
         fold_within(model, 1_000)
+    for fold in (Fold(weights=100), Fold(buckets=5_000)):
+        with pytest.raises(InputError, match="a folded one"):
+            fold_model(pruned, fold)
+    with pytest.raises(InputError, match="a folded one"):
+        fold_within(pruned, 10_000_000)
+    with pytest.raises(InputError, match="weights must not"):
+        Fold(weights=5, buckets=5_000)
     lookups = Lookups(model.network, model.label_counts, wide=model.lookups.wide)
     with pytest.raises(InputError, match="a model without near"):
         fold_model(replace(model, lookups=lookups), Fold(buckets=5_000))

@@ -23,7 +23,8 @@ from hashfold.cli.app import Invocation, common, show_json
 @click.option("--ratio", type=click.FloatRange(min=1), help="The same as a share of MODEL's bytes; default 4.")
 @click.option("--bits", type=click.IntRange(1, 8), help="Of a weight of the deep path.")
 @click.option("--label-bits", type=click.IntRange(1, 8), help="Of a label's weights there; default as --bits.")
-@click.option("--buckets", type=click.IntRange(min=1), help="Cross weights of the wide path, a byte each.")
+@click.option("--buckets", type=click.IntRange(min=1), help="Cross weights of the wide path, hashed, a byte each.")
+@click.option("--weights", type=click.IntRange(min=1), help="Instead: so many not hashed, the largest ones.")
 @click.option("--near-bits", type=click.IntRange(1, 8), help="Of a value of near's stored rows, then packed.")
 @click.option(
     "--near-share", type=float, help="Of each stored row's squared length, what its entries kept make up."
@@ -41,6 +42,7 @@ def compress(
     bits: int | None,
     label_bits: int | None,
     buckets: int | None,
+    weights: int | None,
     near_bits: int | None,
     near_share: float | None,
     without: str | None,
@@ -48,10 +50,10 @@ def compress(
 ) -> None:
     """Fold the model folder MODEL into a smaller one, SMALL, on disk and in memory.
 
-    Weights of the deep path become packed codes for shared values, cross weights are trained again in fewer
-    buckets, and stored rows keep their heaviest terms, in packed lists. Say how small by --megabytes or --ratio,
-    or part by part by the other options (what is not named stays). No data is needed: the model's own rows are
-    used.
+    Weights of the deep path become packed codes for shared values, of the cross weights the largest are kept and
+    trained again (or all, in fewer buckets), and stored rows keep their heaviest terms, in packed lists. Say how
+    small by --megabytes or --ratio, or part by part by the other options (what is not named stays). No data is
+    needed: the model's own rows are used.
     """
     from hashfold.io import check_destination
     from hashfold.model import HashfoldModel
@@ -59,7 +61,7 @@ def compress(
 
     start = time.perf_counter()
     options.use_threads(threads)
-    asked: dict[str, Any] = {"bits": bits, "label_bits": label_bits, "buckets": buckets}
+    asked: dict[str, Any] = {"bits": bits, "label_bits": label_bits, "buckets": buckets, "weights": weights}
     asked |= {"near_bits": near_bits, "near_share": near_share, "without_deep": True if without else None}
     parts = options.given(**asked)
     if sum((bool(parts), megabytes is not None, ratio is not None)) > 1:

@@ -8,6 +8,7 @@ from hashfold.model.mixing import Mixer, fit_mixer
 from hashfold.model.near import Near
 from hashfold.model.network import LookupNetwork, StepResult
 from hashfold.model.pipeline import HashfoldModel
+from hashfold.model.pruned import PrunedWide
 from hashfold.model.targets import Targets
 from hashfold.model.wide import Wide
 
@@ -22,6 +23,7 @@ __all__ = [
     "Near",
     "NetworkConfig",
     "Outputs",
+    "PrunedWide",
     "StepResult",
     "Targets",
     "Wide",

@@ -21,6 +21,7 @@ from hashfold.model.lookups import Lookups, feature_names
 from hashfold.model.mixing import Mixer
 from hashfold.model.near import Near
 from hashfold.model.network import LookupNetwork
+from hashfold.model.pruned import PrunedWide
 from hashfold.model.storage import from_file, to_file
 from hashfold.model.targets import Targets
 from hashfold.model.wide import Wide
@@ -166,7 +167,7 @@ def load_lookups(lookups: Lookups, settings: Mapping[str, Any], arrays: Mapping[
         lookups.near = Near(**settings["near"])
         lookups.near.load_state(part("near."))
     if "wide" in settings:
-        lookups.wide = Wide(**settings["wide"])
+        lookups.wide = _wide_of(settings["wide"])
         lookups.wide.load_state(part("wide."))
     if "outputs" in arrays:
         lookups.outputs = Outputs(
@@ -178,6 +179,14 @@ def load_lookups(lookups: Lookups, settings: Mapping[str, Any], arrays: Mapping[
                 "lookups", f"what combines {key} must fit the look-ups that there are", "+".join(lookups.parts)
             )
         lookups.mixers[key] = Mixer.from_arrays(names, part(f"mixer.{key}."))
+
+
+def _wide_of(settings: Mapping[str, Any]) -> Wide | PrunedWide:
+    """Those of `Wide` name no kind."""
+    own = {key: value for key, value in settings.items() if key != "kind"}
+    kinds: dict[str, type[Wide | PrunedWide]] = {"hashed": Wide, PrunedWide.kind: PrunedWide}
+    kind = checks.one_of("lookups", "kind of cross weights", settings.get("kind", "hashed"), tuple(kinds))
+    return kinds[kind](**own)
 
 
 def _check(model: HashfoldModel, path: Path) -> None:

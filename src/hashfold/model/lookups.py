@@ -17,6 +17,7 @@ from hashfold.model.deep import DeepPath
 from hashfold.model.deep_lookup import Deep, Outputs
 from hashfold.model.mixing import Mixer
 from hashfold.model.near import CHANNELS, LEADING, Near
+from hashfold.model.pruned import PrunedWide
 from hashfold.model.wide import Wide
 from hashfold.sparse import CsrBatch, Float32, Int32, Int64, Ragged, RaggedIds
 
@@ -73,7 +74,7 @@ class Lookups:
     network: DeepPath | None
     counts: Int64
     near: Near | None = None
-    wide: Wide | None = None
+    wide: Wide | PrunedWide | None = None
     mixers: dict[str, Mixer] = field(default_factory=dict)
     learned: int = 0
     outputs: Outputs | None = None
@@ -271,7 +272,7 @@ class Lookups:
         self.near.add(x, y)
         self.near.num_labels = labels
         if self.wide is not None:
-            self.wide.add(x.take(np.zeros(0, np.int64)), _none(0), np.zeros(0, np.float32), num_labels=labels)
+            self.wide.grow(labels)
         grown = np.zeros(labels, np.int64)
         grown[: len(self.counts)] = self.counts
         self.counts = grown + np.bincount(y.ids, minlength=labels)

@@ -132,7 +132,7 @@ class Wide:
         op = "Wide.fit"
         self._check(op, x, pairs, self.num_labels)
         targets = _checked_targets(op, targets, pairs)
-        tasks, nonzeros = _by_label(x, pairs, targets, self.num_labels)
+        tasks, nonzeros = by_label(x, pairs, targets, self.num_labels)
         sizes = block_sizes(nonzeros, tasks.labels, self.num_labels, self.budget_buckets)
         return self._train(op, x, tasks, sizes, self.rule, warm=False)
 
@@ -163,7 +163,7 @@ class Wide:
         checks.number(op, "initial_sum", initial_sum, low=0)
         self._check(op, x, pairs, grown)
         targets = _checked_targets(op, targets, pairs)
-        tasks, nonzeros = _by_label(x, pairs, targets, grown)
+        tasks, nonzeros = by_label(x, pairs, targets, grown)
         sizes = np.zeros(grown, np.int32)
         sizes[: self.num_labels] = self._blocks.sizes
         new = tasks.labels[sizes[tasks.labels] == 0]
@@ -171,6 +171,12 @@ class Wide:
         sizes[new] = np.clip(wanted, LEAST_BUCKETS, MAX_IDS)
         rule = replace(self.rule, initial_sum=initial_sum)
         return self._train(op, x, tasks, sizes, rule, warm=True)
+
+    def grow(self, num_labels: int) -> None:
+        """More labels, without buckets."""
+        nobody = Ragged(np.zeros(1, np.int64), np.zeros(0, np.int32))
+        nothing = CsrBatch(nobody.indptr, nobody.ids, np.zeros(0, np.float32), self.num_features)
+        self.add(nothing, nobody, np.zeros(0, np.float32), num_labels=num_labels)
 
     def scores(self, x: CsrBatch, pairs: Ragged) -> Float32:
         """(pairs,) float32, beside `pairs.ids`. Cost: for each pair, the nonzeros of its row.
@@ -316,7 +322,7 @@ def _checked_targets(op: str, targets: Float32, pairs: Ragged) -> Float32:
     return checked
 
 
-def _by_label(x: CsrBatch, pairs: Ragged, targets: Float32, num_labels: int) -> tuple[Tasks, Int64]:
+def by_label(x: CsrBatch, pairs: Ragged, targets: Float32, num_labels: int) -> tuple[Tasks, Int64]:
     """The pairs label by label, rows ascending; and (num_labels,) the nonzeros of each label's rows."""
     columns = sp.csr_array((targets, pairs.ids, pairs.indptr), shape=(len(pairs), num_labels)).tocsc()
     labels = np.flatnonzero(np.diff(columns.indptr)).astype(np.int32)

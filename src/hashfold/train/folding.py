@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,20 +13,22 @@ import numpy.typing as npt
 from hashfold import checks
 from hashfold.data import Dataset
 from hashfold.index.rows_packed import packed_bytes
-from hashfold.model import FoldedNetwork, HashfoldModel, LookupNetwork, Lookups, Near, Wide, key_of
+from hashfold.model import FoldedNetwork, HashfoldModel, LookupNetwork, Lookups, Near, PrunedWide, Wide, key_of
 from hashfold.model.near import heavier_share
-from hashfold.model.wide import LEAST_BUCKETS
+from hashfold.model.pruned import BITS
 from hashfold.sparse import CsrBatch, Float32, Int64, Ragged
 from hashfold.train.lookups import LookupConfig, fit_wide, shortlists
+from hashfold.train.pruning import prune
 
 SAMPLE_ROWS = 2_000
 DEEP = ((3, 3), (2, 3), (1, 2))
 """Bits of a feature's and of a label's weights, the best first."""
-WIDE_FIRST = 0.75  # of the cross weights have their bytes before the deep path has any
-SHARE_OF_NEAR = 0.28  # of what a budget leaves to near and wide
+BUCKETS_A_WEIGHT = 5  # a weight of its own is worth more than so many buckets; more weights add little
+WIDE_FIRST = 0.2  # of the weights that are worth keeping have their bytes before the deep path has any
+SHARE_OF_NEAR = 0.5  # of what a budget leaves to near and wide, as far as it is of use to either
 NEAR_BITS = 2
 ENOUGH = 0.95  # of a stored row's squared length: what the light terms add is not worth their time
-LABEL_BYTES = 28  # of a label in wide and in the counts
+LABEL_BYTES = 8  # of a label in wide
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,16 @@ class Fold:
     """How small each look-up becomes; None leaves it as it is.
 
     bits: of a feature's weight in the deep path, 1 to 8, shared values in codebooks; label_bits: of a label's, by
-    default as many. buckets: cross weights, a byte each. near_bits: of a value of the stored rows, 1 to 8, which
-    then lie in packed lists. near_share: of each row's squared length that its entries left, the heaviest, make
-    up; then near_bits is 2 by default. without_deep: the deep path is left out.
+    default as many. weights: cross weights, each a feature's and a label's own, in packed lists; the others are 0.
+    buckets, instead: cross weights shared by hashing, a byte each. near_bits: of a value of the stored rows, 1 to
+    8, which then lie in packed lists. near_share: of each row's squared length that its entries left, the
+    heaviest, make up; then near_bits is 2 by default. without_deep: the deep path is left out.
     """
 
     bits: int | None = None
     label_bits: int | None = None
     buckets: int | None = None
+    weights: int | None = None
     near_bits: int | None = None
     near_share: float | None = None
     without_deep: bool = False
@@ -53,6 +58,8 @@ class Fold:
             checks.number("Fold", "near_share", self.near_share, above=0, high=1)
         if self.label_bits is not None and self.bits is None:
             checks.fail("Fold", "label_bits must come with bits", "none")
+        if self.weights is not None and self.buckets is not None:
+            checks.fail("Fold", "weights must not be given with buckets", self.weights)
         if self.without_deep and self.bits is not None:
             checks.fail("Fold", "bits must not be given without the deep path", self.bits)
 
@@ -61,14 +68,15 @@ class Fold:
         return self.near_bits is not None or self.near_share is not None
 
 
-_HIGHEST = {"bits": 8, "label_bits": 8, "buckets": 2**28, "near_bits": 8}
+_HIGHEST = {"bits": 8, "label_bits": 8, "buckets": 2**28, "weights": 2**30, "near_bits": 8}
 
 
 def fold_model(model: HashfoldModel, fold: Fold, say: Callable[[str], None] = lambda line: None) -> HashfoldModel:
     """A smaller model, on disk and in memory; `model` stays as it is. Needs no data: near keeps the training rows.
 
     deep: codebooks and packed codes, from which rows are computed where they are used; it can be trained no more.
-    wide: trained anew on the rows that near stores, in fewer buckets. near: the heaviest terms of each row, in
+    wide: trained anew on the rows that near stores, in fewer buckets; or without hashing, its largest weights kept
+    and trained once more. near: the heaviest terms of each row, in
     packed lists. What the look-ups then say is scaled to what they said before, on a sample of the stored rows
     (each without itself as a neighbour, by least squares), so that the mixture goes on as it was fitted.
 
@@ -90,7 +98,11 @@ def fold_model(model: HashfoldModel, fold: Fold, say: Callable[[str], None] = la
     if fold.buckets is not None and lookups.wide is not None:
         assert stored is not None
         folded.wide = _smaller_wide(lookups, stored, fold.buckets)
-        say(f"wide: {fold.buckets:,} buckets instead of {lookups.wide.num_buckets:,}")
+        say(f"wide: {fold.buckets:,} buckets instead of {_hashed(lookups).num_buckets:,}")
+    if fold.weights is not None and lookups.wide is not None:
+        assert stored is not None
+        folded.wide = _pruned_wide(lookups, stored, fold.weights)
+        say(f"wide: {fold.weights:,} weights of their own, in {folded.wide.nbytes:,} bytes")
     if fold.packs_near and lookups.near is not None:
         folded.near = lookups.near.packed(fold.near_bits or NEAR_BITS, fold.near_share or 1.0)
         say(f"near: {folded.near.index.nbytes:,} bytes of rows, not {lookups.near.index.nbytes:,}")
@@ -102,47 +114,67 @@ def fold_model(model: HashfoldModel, fold: Fold, say: Callable[[str], None] = la
 def fold_within(model: HashfoldModel, most_bytes: int) -> Fold:
     """How to fold a model so that its look-ups take at most so many bytes in memory.
 
-    Of what is left by what cannot be folded, near gets `SHARE_OF_NEAR`, up to the bytes for a share of `ENOUGH`
-    of its rows' squared length, in 2 bits a value; wide gets the rest, as far as it goes. The deep path gets the
-    first of `DEEP` that leaves wide `WIDE_FIRST` of its buckets; if none does, it is left out where the model was
-    fitted to do without it. What fits as it is stays.
+    Wide and near share what is left by the deep path and by what cannot be folded: near gets `SHARE_OF_NEAR`, up
+    to the bytes for a share of `ENOUGH` of its rows' squared length, in 2 bits a value; wide the rest, up to a
+    weight of its own for every `BUCKETS_A_WEIGHT` of its buckets; what it does not need is near's. The deep path
+    gets the first of `DEEP` that leaves wide `WIDE_FIRST` of these weights; if none does, it is left out where the
+    model was fitted to do without it. What fits as it is stays.
 
-    Raises InputError: fewer bytes than the smallest fold takes.
+    Raises InputError: fewer bytes than the smallest fold takes; a model folded before.
     """
     lookups, op = model.lookups, "fold_within"
+    if isinstance(lookups.wide, PrunedWide):
+        checks.fail(op, "a wide path is folded once", "a folded one")
     fixed = 4 * model.num_features + 8 * model.num_labels + _tables(lookups)
-    whole_wide = 0 if lookups.wide is None else lookups.wide.num_buckets
+    whole_wide = 0 if lookups.wide is None else lookups.wide.nbytes
+    wide = _Weights(lookups.wide)
     rows = None if lookups.near is None else _Packing(lookups.near.index.rows())
-    bits = _deep_bits(lookups, most_bytes - fixed, whole_wide, rows.bytes(ENOUGH) if rows else 0)
+    bits = _deep_bits(lookups, most_bytes - fixed, wide, rows)
     deep = _deep_bytes(lookups, *bits) if bits else 0
     own = {"bits": bits[0], "label_bits": bits[1]} if bits else {"without_deep": lookups.network is not None}
     rest = most_bytes - fixed - deep
-    least_wide = 0 if lookups.wide is None else LEAST_BUCKETS * int((lookups.wide.sizes > 0).sum())
     least_near = rows.bytes(0.01) if rows else 0
-    if rest < least_wide + least_near:
-        least = fixed + deep + least_wide + least_near
+    if rest < least_near + wide.bytes(1):
+        least = fixed + deep + wide.bytes(1) + least_near
         checks.fail(op, f"there must be at least {least:,} bytes for this model", f"{most_bytes:,}")
     if lookups.near is None or rows is None:
         return Fold(**own, buckets=rest if rest < whole_wide else None)
     if lookups.near.index.nbytes + whole_wide <= rest:
         return Fold(**own)
-    near = max(least_near, int(rest * SHARE_OF_NEAR), rest - whole_wide)
-    share = rows.share(min(near, rest - least_wide))
-    left = rest - rows.bytes(share)
-    buckets = left if left < whole_wide else None
-    return Fold(**own, buckets=buckets, near_bits=NEAR_BITS, near_share=share)
+    share = rows.share(min(rest - wide.bytes(1), max(rows.shared(rest), rest - wide.bytes(wide.wanted))))
+    weights = wide.within(rest - rows.bytes(share)) if lookups.wide is not None else None
+    return Fold(**own, weights=weights, near_bits=NEAR_BITS, near_share=share)
 
 
-def _deep_bits(lookups: Lookups, most: int, whole_wide: int, enough_near: int) -> tuple[int, int] | None:
+def _deep_bits(lookups: Lookups, most: int, wide: _Weights, rows: _Packing | None) -> tuple[int, int] | None:
     """Of the deep path, which shares `most` bytes with wide and near; None: there is none, or it is left out."""
     if lookups.network is None:
         return None
     for bits in DEEP:
         taken = _deep_bytes(lookups, *bits)
-        near = min(enough_near, int((most - taken) * SHARE_OF_NEAR))
-        if taken <= most / 2 and most - taken - near >= WIDE_FIRST * whole_wide:
+        near = 0 if rows is None else rows.shared(most - taken)
+        if taken <= most / 2 and most - taken - near >= wide.bytes(int(WIDE_FIRST * wide.wanted)):
             return bits
     return None if key_of(("wide", "near")) in lookups.mixers else (1, 1)
+
+
+class _Weights:
+    """How many weights of their own a wide path should have, and at most how many bytes they take."""
+
+    def __init__(self, wide: Wide | PrunedWide | None) -> None:
+        assert not isinstance(wide, PrunedWide)
+        self.wanted = 0 if wide is None else max(1, wide.num_buckets // BUCKETS_A_WEIGHT)
+        self._virtual = 1 if wide is None else wide.num_features * max(1, wide.num_labels)
+
+    def bytes(self, count: int) -> int:
+        """As if each feature had as many; with longer and shorter lists it is less."""
+        if not self.wanted or not count:
+            return 0
+        return int(count * (2 + max(0.0, math.log2(self._virtual / count)) + BITS) / 8)
+
+    def within(self, most: int) -> int:
+        """The largest number up to what is wanted that takes so many bytes, or 1."""
+        return max(1, bisect_right(range(self.wanted + 1), most, key=self.bytes) - 1)
 
 
 class _Packing:
@@ -154,6 +186,10 @@ class _Packing:
     def bytes(self, share: float) -> int:
         lengths = np.bincount(self._rows.indices[self._before < share], minlength=self._rows.num_cols)
         return packed_bytes(lengths, len(self._rows), NEAR_BITS)
+
+    def shared(self, most: int) -> int:
+        """Bytes that rows should have of so many for them and wide."""
+        return max(self.bytes(0.01), min(self.bytes(ENOUGH), int(most * SHARE_OF_NEAR)))
 
     def share(self, most: int) -> float:
         """The largest that fits into so many bytes, in hundredths, from the least to enough."""
@@ -168,24 +204,36 @@ def _check(lookups: Lookups, fold: Fold) -> None:
         checks.fail(op, "bits are of a deep path", came, "leave bits out")
     if fold.without_deep and (lookups.network is None or key_of(("wide", "near")) not in lookups.mixers):
         checks.fail(op, "without_deep is for models fitted to combine deep, wide and near", key_of(lookups.parts))
-    for part, value in (("wide", fold.buckets), ("near", fold.near_bits or fold.near_share)):
+    wide = fold.buckets or fold.weights
+    for what, part, value in (
+        ("buckets and weights", "wide", wide),
+        ("near_bits and near_share", "near", fold.near_bits or fold.near_share),
+    ):
         if value is not None and part not in lookups.parts:
-            checks.fail(
-                op,
-                f"{'buckets are' if part == 'wide' else 'near_bits and near_share are'} of {part}",
-                "a model without it",
-            )
-    if fold.buckets is not None and lookups.near is None:
+            checks.fail(op, f"{what} are of {part}", "a model without it")
+    if wide is not None and isinstance(lookups.wide, PrunedWide):
+        checks.fail(op, "a wide path is folded once", "a folded one")
+    if wide is not None and lookups.near is None:
         remedy = "train with fewer: hashfold train --buckets"
-        checks.fail(op, "fewer buckets are trained on the rows that near stores", "a model without near", remedy)
+        checks.fail(op, "cross weights are trained on the rows that near stores", "a model without near", remedy)
+
+
+def _hashed(lookups: Lookups) -> Wide:
+    assert isinstance(lookups.wide, Wide)
+    return lookups.wide
 
 
 def _smaller_wide(lookups: Lookups, stored: Dataset, buckets: int) -> Wide | None:
-    wide = lookups.wide
-    assert wide is not None
+    wide = _hashed(lookups)
     config = LookupConfig(buckets=buckets, wide_epochs=wide.rule.epochs, wide_lr=wide.rule.lr)
     lists = shortlists(lookups, stored, np.arange(len(stored), dtype=np.int32), config)
     return fit_wide(stored, lists, replace(config, seed=wide.seed))
+
+
+def _pruned_wide(lookups: Lookups, stored: Dataset, weights: int) -> PrunedWide:
+    wide = _hashed(lookups)
+    lists = shortlists(lookups, stored, np.arange(len(stored), dtype=np.int32), LookupConfig())
+    return prune(stored, lists, weights, wide.rule, start_bias=wide.start_bias)
 
 
 def _adapt(before: Lookups, after: Lookups, stored: Dataset) -> None:
@@ -246,4 +294,6 @@ def _tables(lookups: Lookups) -> int:
     near: Near | None = lookups.near
     labels = 0 if near is None else near.nbytes - near.index.nbytes
     labels += 0 if lookups.outputs is None else lookups.outputs.nbytes
-    return labels + (0 if lookups.wide is None else LABEL_BYTES * lookups.wide.num_labels)
+    if lookups.wide is None:
+        return labels
+    return labels + LABEL_BYTES * lookups.wide.num_labels + 4 * (lookups.wide.num_features + 2**BITS)
