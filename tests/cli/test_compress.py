@@ -14,6 +14,7 @@ def test_a_model_is_folded_part_by_part(rows: Trained, tmp_path: Path) -> None:
         "bits": 3,
         "label_bits": None,
         "buckets": None,
+        "weights": None,
         "near_bits": None,
         "near_share": 0.5,
         "without_deep": False,
