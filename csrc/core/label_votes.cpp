@@ -42,7 +42,9 @@ class Tallies {
     void count(const IdLists& labels, const Voters& voters, int64_t query) {
         clear();
         if (direct_ && channels_.count == kUsual)
-            count_usual(labels, voters, query);
+            count_by<Usual>(labels, voters, query);
+        else if (direct_ && channels_.count == 1)
+            count_by<float>(labels, voters, query);
         else
             each_voter(labels, voters, query, weights_.data(), [&](int32_t row) {
                 labels.each(row, [&](int32_t label) {
@@ -131,23 +133,24 @@ class Tallies {
         }
     }
 
-    // As `count`, by local variables, which the compiler knows that nothing else points at. No branch: whether a
-    // label was voted for before cannot be foreseen.
-    void count_usual(const IdLists& labels, const Voters& voters, int64_t query) {
-        float weights[kUsual], *all = sums_.data();
+    // As `count`, with as many channels as Sums holds, by local variables, which the compiler knows that nothing
+    // else points at. No branch: whether a label was voted for before cannot be foreseen.
+    template <class Sums>
+    void count_by(const IdLists& labels, const Voters& voters, int64_t query) {
+        constexpr int64_t channels = sizeof(Sums) / sizeof(float);
+        float weights[channels], *all = sums_.data();
         int32_t *ids = ids_.data(), voted = 0;
         uint8_t* states = states_.data();
         each_voter(labels, voters, query, weights, [&](int32_t row) {
-            Usual own;
+            Sums own, sums;
             std::memcpy(&own, weights, sizeof own);
             labels.each(row, [&](int32_t label) {
                 ids[voted] = label;
                 voted += states[label] == kNone;
                 states[label] = kVoted;
-                Usual sums;
-                std::memcpy(&sums, all + label * kUsual, sizeof sums);
+                std::memcpy(&sums, all + label * channels, sizeof sums);
                 sums += own;
-                std::memcpy(all + label * kUsual, &sums, sizeof sums);
+                std::memcpy(all + label * channels, &sums, sizeof sums);
             });
         });
         voted_ = voted;

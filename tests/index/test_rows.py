@@ -387,6 +387,24 @@ def test_a_budget_visits_the_heaviest_columns_that_fit():
             assert scores.get(id, score) == pytest.approx(score)
 
 
+def test_a_quick_query_visits_half_and_scores_no_more_than_asked_for():
+    """Each of the columns costs 100 / 24."""
+    dense = np.zeros((100, 4), np.float32)
+    dense[:10, 1] = 1
+    dense[10:16, 2] = 1
+    dense[16:, 3] = 1
+    x, query = CsrBatch.from_scipy(dense), CsrBatch.from_scipy(np.array([[0, 3, 2, 1]], np.float32))
+    for name, options in (("pruned", {"budget": 8, "pool": 50}), ("inverted", {})):
+        index = make_row_index(name, 4, **options)
+        index.add(x)
+        slow, quick = index.query(query, 100), index.query(query, 100, quick=True)
+        if name == "inverted":
+            assert len(slow.ids) == len(quick.ids) == 100
+        else:
+            assert (sorted(slow.ids), sorted(quick.ids)) == (list(range(16)), list(range(10)))
+        assert index.query(query, 3, quick=True).ids.tolist() == [0, 1, 2]
+
+
 @pytest.mark.usefixtures("blocks")
 def test_common_and_rare_columns_add_up_alike():
     """A column may be a list in one block and a byte a row in another, and change when rows come."""

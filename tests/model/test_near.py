@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from hashfold.errors import InputError
 from hashfold.index import ROW_INDEXES
 from hashfold.kernels import native
-from hashfold.model.near import CHANNELS, LEADING, Near
+from hashfold.model.near import CHANNELS, LEADING, RIVALS, Near
 from hashfold.sparse import CsrBatch, RaggedIds
 
 N, WIDTH, LABELS, QUERIES = 400, 120, 70, 30
@@ -94,6 +94,34 @@ def test_a_join_is_the_proposals_and_the_best_voted_with_votes_in_every_channel(
         expected = [*proposals[i], *(label for label in best if label not in proposals[i])]
         assert joined[i].tolist() == expected
         np.testing.assert_allclose(votes[joined.indptr[i] : joined.indptr[i + 1]], sums[expected], rtol=1e-5)
+
+
+@pytest.mark.parametrize("k", [0, 3, 1000])
+def test_rivals_are_the_labels_and_what_the_nearest_rows_have_beside_them(k):
+    near, x, y = filled(index="inverted"), sparse_rows(QUERIES, 2), label_sets(N, 1)
+    own, exclude = label_sets(QUERIES, 8), np.arange(QUERIES, dtype=np.int32)
+    ((count, power),) = RIVALS
+    found, exactly = near.rivals(x, own, k, exclude), filled(index="inverted", neighbours=count, power=power)
+    answers = votes_reference(exactly, y, x, power, k, exclude)
+    assert len(found) == QUERIES
+    for i, (best, _) in enumerate(answers):
+        assert found[i].tolist() == [*own[i], *(label for label in best if label not in own[i])]
+
+
+def test_votes_do_not_depend_on_how_many_labels_there_are():
+    """Few labels have a place each; many get places as they come, and of those no two keep the other's votes."""
+    x, y, scale = sparse_rows(QUERIES, 2), label_sets(N, 1), 5_000
+    few, many = filled(), Near(WIDTH, LABELS * scale)
+    lists = [y[i] * scale for i in range(N)]
+    many.add(sparse_rows(N, 0), RaggedIds.from_lists(lists, LABELS * scale))
+    proposals = label_sets(QUERIES, 8)
+    (labels, votes), (spread, same) = (
+        near.join(x, RaggedIds(proposals.indptr, proposals.ids * np.int32(by), LABELS * by), 20)
+        for near, by in ((few, 1), (many, scale))
+    )
+    np.testing.assert_array_equal(labels.ids * scale, spread.ids)
+    np.testing.assert_array_equal(votes, same)
+    np.testing.assert_array_equal(few.vote(x, 9).scores, many.vote(x, 9).scores)
 
 
 def test_an_excluded_row_does_not_vote():

@@ -54,7 +54,9 @@ class RowIndex(ABC):
         self._check_values(op, rows.values)
         checks.integer(op, "rows in all", len(self) + len(rows), high=MAX_IDS)
 
-    def query(self, x: CsrBatch, k: int, exclude: npt.ArrayLike | None = None) -> Candidates:
+    def query(
+        self, x: CsrBatch, k: int, exclude: npt.ArrayLike | None = None, *, quick: bool = False
+    ) -> Candidates:
         """At most k rows with scores above 0 for each row of `x`, best first; equal scores by smaller id.
 
         Args:
@@ -62,6 +64,7 @@ class RowIndex(ABC):
             k: at least 1.
             exclude: int32 (batch,): the id that each row must not find, -1 for none. For rows that are in the
                 index themselves (leave-one-out).
+            quick: an index that looks at some rows only looks at half as many, and scores no more than k.
 
         Returns: scores float32, `found` the rows met before the cut to k (the excluded one among them).
         """
@@ -73,7 +76,7 @@ class RowIndex(ABC):
         excluded = None if exclude is None else self._check_exclude(op, exclude, len(x))
         if len(x) == 0 or len(self) == 0:
             return Candidates.empty(len(x), len(self))
-        return self._query(x, min(k, len(self)), excluded)
+        return self._query(x, min(k, len(self)), excluded, quick)
 
     @property
     @abstractmethod
@@ -126,7 +129,7 @@ class RowIndex(ABC):
         """Takes over arrays of the right names; False, and nothing changed, if they are not of such rows."""
 
     @abstractmethod
-    def _query(self, x: CsrBatch, k: int, exclude: Int32 | None) -> Candidates: ...
+    def _query(self, x: CsrBatch, k: int, exclude: Int32 | None, quick: bool) -> Candidates: ...
 
     @classmethod
     def _op(cls) -> str:
@@ -217,6 +220,11 @@ class StoredRowIndex(RowIndex):
         query = (x.indptr, x.indices, x.values, keys.indptr, keys.indices, keys.values)
         self._native.query(*query, k, pool, budget, exclude, ids, scores, counts, found)
         return packed(ids, scores, counts, found, len(self))
+
+
+def effort(k: int, pool: int, budget: int, quick: bool) -> tuple[int, int]:
+    """The pool and the budget of a query for k rows, see `RowIndex.query`."""
+    return (k, max(1, budget // 2)) if quick else (max(k, pool), budget)
 
 
 def packed(ids: Int32, scores: Float32, counts: npt.NDArray[np.int64], found: Any, num_items: int) -> Candidates:

@@ -9,7 +9,7 @@ import numpy as np
 from hashfold import checks
 from hashfold.hashing import make_family
 from hashfold.index.base import Candidates
-from hashfold.index.rows import StoredRowIndex
+from hashfold.index.rows import StoredRowIndex, effort
 from hashfold.sparse import CsrBatch, Int32
 
 MAX_BUCKETS = 2**28  # of all tables together
@@ -61,11 +61,11 @@ class HashedRowIndex(StoredRowIndex):
         for at in range(first, len(self), PART_ROWS):
             self._native.list_keys(self._keys(self.rows(at, min(len(self), at + PART_ROWS))))
 
-    def _query(self, x: CsrBatch, k: int, exclude: Int32 | None) -> Candidates:
+    def _query(self, x: CsrBatch, k: int, exclude: Int32 | None, quick: bool) -> Candidates:
         keys = self._keys(x)
         indptr = np.arange(len(x) + 1, dtype=np.int64) * keys.shape[1]
         probes = CsrBatch(indptr, keys.reshape(-1), np.ones(keys.size, np.float32), self._hashes.num_buckets)
-        return self._search(x, probes, k, exclude, max(k, self._pool), self._budget)
+        return self._search(x, probes, k, exclude, *effort(k, self._pool, self._budget, quick))
 
     def _keys(self, x: CsrBatch) -> Int32:
         """(rows, num_tables): buckets, numbered through all tables."""

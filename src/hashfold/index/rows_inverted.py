@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from hashfold import checks
 from hashfold.index.base import Candidates
-from hashfold.index.rows import StoredRowIndex
+from hashfold.index.rows import StoredRowIndex, effort
 from hashfold.sparse import CsrBatch, Int32
 
 
@@ -27,7 +27,7 @@ class ExactRowIndex(StoredRowIndex):
     def _list(self, first: int) -> None:
         self._native.list_columns()
 
-    def _query(self, x: CsrBatch, k: int, exclude: Int32 | None) -> Candidates:
+    def _query(self, x: CsrBatch, k: int, exclude: Int32 | None, quick: bool) -> Candidates:
         return self._search(x, x, k, exclude)
 
 
@@ -54,5 +54,5 @@ class PrunedRowIndex(ExactRowIndex):
     def config(self) -> dict[str, Any]:
         return super().config() | {"budget": self._budget, "pool": self._pool}
 
-    def _query(self, x: CsrBatch, k: int, exclude: Int32 | None) -> Candidates:
-        return self._search(x, x, k, exclude, max(k, self._pool), self._budget)
+    def _query(self, x: CsrBatch, k: int, exclude: Int32 | None, quick: bool) -> Candidates:
+        return self._search(x, x, k, exclude, *effort(k, self._pool, self._budget, quick))

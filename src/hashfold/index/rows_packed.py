@@ -119,7 +119,7 @@ class PackedRowIndex(RowIndex):
         values = self._levels[codes] * self._columns[columns] * np.repeat(scales, np.diff(indptr))
         return CsrBatch(indptr, columns, values, self.num_cols)
 
-    def _query(self, x: CsrBatch, k: int, exclude: Int32 | None) -> Candidates:
+    def _query(self, x: CsrBatch, k: int, exclude: Int32 | None, quick: bool) -> Candidates:
         ids, scores = np.empty((len(x), k), np.int32), np.empty((len(x), k), np.float32)
         counts, found = np.empty(len(x), np.int64), np.empty(len(x), np.int64)
         values = x.values * self._columns[x.indices]

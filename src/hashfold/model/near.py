@@ -18,6 +18,7 @@ INDEX = "pruned"
 CHANNELS = ((5, 1.0), (20, 1.0), (100, 2.0), (100, 4.0))
 """In which votes are counted for the combined score: (neighbours that vote, power of their similarity)."""
 LEADING = 2  # the channel that proposes labels
+RIVALS = ((100, 2.0),)  # the only channel where labels are wanted that a row could be taken to have
 
 
 class Near:
@@ -111,6 +112,15 @@ class Near:
         k = checks.integer("Near.join", "k_labels", k_labels, low=0)
         near = self._rows.query(x, max(count for count, _ in CHANNELS), exclude)
         return self._elect(near, CHANNELS, LEADING, proposals, k)[:2]
+
+    def rivals(self, x: CsrBatch, labels: Ragged, k_labels: int, exclude: npt.ArrayLike | None = None) -> Ragged:
+        """Each row's `labels`, and then of the `k_labels` best of its neighbours' those not among them.
+
+        As `join` without votes, in two thirds of the time: of neighbours looked up quickly.
+        """
+        k = checks.integer("Near.rivals", "k_labels", k_labels, low=0)
+        near = self._rows.query(x, RIVALS[0][0], exclude, quick=True)
+        return self._elect(near, RIVALS, 0, labels, k)[0]
 
     def _elect(
         self,

@@ -194,7 +194,7 @@ def shortlists(lookups: Lookups, examples: Dataset, ids: Int32, config: LookupCo
         rows = np.arange(begin, min(len(examples), begin + _BLOCK_ROWS))
         x, y = examples.x.take(rows), examples.y.take(rows)
         if lookups.near is not None:
-            parts.append(lookups.near.join(x, y, config.shortlist, ids[rows])[0])
+            parts.append(lookups.near.rivals(x, y, config.shortlist, ids[rows]))
         else:
             parts.append(_united(y, lookups.deep.ranked(x, config.shortlist, lookup=False)[0]))
     return _concatenated(parts)
