@@ -28,9 +28,29 @@ TYPICAL = Statistics(
 
 
 def test_many_labels_are_sampled_and_few_computed() -> None:
-    sampled, computed = (choose(replace(TYPICAL, labels=n), parts=("deep",))[0] for n in (TYPICAL.labels, 4000))
+    many = replace(TYPICAL, labels_per_row=9.0)
+    sampled, computed = (choose(replace(many, labels=n), parts=("deep",))[0] for n in (TYPICAL.labels, 4000))
     assert (sampled.negatives, sampled.hard_negatives > 0) == (4096, True)
     assert (computed.negatives, computed.hard_negatives) == (0, 0)
+    assert not sampled.phases
+    assert not computed.phases
+
+
+def test_a_softmax_over_many_labels_alone_starts_at_their_rows_and_looks_up_later() -> None:
+    network = choose(TYPICAL, parts=("deep",))[0]
+    assert (network.loss, network.index) == ("softmax", "tree")
+    assert network.phases[0][1:] == [0, 0]
+    assert 0 < network.phases[1][1] < network.phases[2][1]
+    assert network.label_start > 0
+    for asked in (
+        {"negatives": 512},
+        {"hard_negatives": 4},
+        {"label_norm": 12.0},
+        {"index": "lsh"},
+        {"loss": "sigmoid"},
+    ):
+        assert not choose(TYPICAL, asked, parts=("deep",))[0].phases
+    assert not choose(TYPICAL)[0].phases
 
 
 def test_a_network_among_three_look_ups_is_smaller_and_trained_shorter() -> None:
@@ -98,7 +118,7 @@ def test_labels_of_one_length_have_no_biases_and_a_rate_of_their_own() -> None:
 
 @pytest.mark.parametrize("labels", [10_000, 52_946, 103_602, 513_884, 10_000_000])
 def test_buckets_stay_small_however_many_labels(labels: int) -> None:
-    options = choose(replace(TYPICAL, labels=labels), parts=("deep",))[0].index_options
+    options = choose(replace(TYPICAL, labels=labels, labels_per_row=9.0), parts=("deep",))[0].index_options
     assert 32 <= labels / 2 ** options["hashes_per_table"] <= 64
 
 

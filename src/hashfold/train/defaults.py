@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any, NamedTuple
@@ -23,6 +24,13 @@ STARTS = {"low": 1, "normal": 3, "high": 6}  # of the mixtures of scores
 MOST_HELD_OUT = 4_000
 FEWEST_ROWS = 50  # with fewer there is nothing to hold out
 FEW_STEPS = 1_000  # small data sets are gone through until so many steps are made
+RISING = (
+    (0.4, 0, 0),
+    (0.7, 2, 0),
+    (1.0, 8, 0),
+)  # phases: up to a share of the steps, labels looked up, uniform ones
+START = 64.0  # over the root of the hidden vector's width: the length of label vectors
+WITHOUT_PHASES = {"negatives", "hard_negatives", "index", "label_norm", "loss"}  # who asks for one of these
 HELD_RATE = 4e-2  # of label vectors held to a length, whose gradients are small beside them
 FEW_ROWS_A_LABEL = 2.0  # with fewer in the mean, and hardly any label with more, a network learned nothing
 SOME_ROWS = 5.0  # where 1 label in 100 has so many, it did
@@ -174,9 +182,30 @@ def _settle_network(
     combine: bool,
     given: Mapping[str, Any],
 ) -> None:
-    few, rows = found.labels <= (DENSE_BESIDE if combine else DENSE_LABELS), found.rows
+    rows, sparse = found.rows, found.labels > DENSE_LABELS and found.labels_per_row < MANY_LABELS_A_ROW
+    phased = sparse and not combine and not WITHOUT_PHASES & given.keys()
+    dense = not phased and _settle_negatives(found, network, settle, combine)
+    single = found.max_labels_per_row <= 1
+    many = dense or not sparse
+    reason = "one label a row" if single else f"{found.labels_per_row:.1f} labels a row"
+    settle(network, "loss", "sigmoid" if many and not single else "softmax", reason)
+    settle(network, "hidden", hidden_width(found, dense, effort, combine), f"{rows} rows, {found.labels} labels")
+    dropout = 0.1 if rows < FEW_STEPS else 0.5 if dense else 0.3
+    settle(network, "dropout", dropout, "more where all labels share the hidden vector")
+    settle(network, "storage", "int8", "a quarter of the memory; rounding costs less than a tenth of a point")
+    network["output_std"] = 0.02 if network["loss"] == "sigmoid" else 0.05
+    if phased:
+        _settle_phases(network, settle)
+    held = _settle_norms(network, settle, given)
+    rate = HELD_RATE if held else 1e-2 if rows < FEW_STEPS else 5e-3
+    settle(network, "lr", rate, "Adam, with warm-up and cosine decay")
+
+
+def _settle_negatives(found: Statistics, network: dict[str, Any], settle: Any, combine: bool) -> bool:
+    """Which labels training computes; whether these are all of them."""
+    few = found.labels <= (DENSE_BESIDE if combine else DENSE_LABELS)
     reason = f"{found.labels} labels, all computed" if few else f"{found.labels} labels; uniform ones a batch"
-    negatives = settle(network, "negatives", 0 if few else 1024 if combine else 4096, reason)
+    negatives: int = settle(network, "negatives", 0 if few else 1024 if combine else 4096, reason)
     dense = negatives == 0 or negatives >= found.labels
     reason = "no look-up where all labels are computed" if dense else "labels looked up for each row"
     if combine and not dense:
@@ -186,18 +215,17 @@ def _settle_network(
         bits = hashes_per_table(found.labels)
         tables = {"num_tables": 16, "hashes_per_table": bits}
         settle(network, "index_options", tables, f"{found.labels >> bits} labels a bucket")
-    single = found.max_labels_per_row <= 1
-    many = dense or found.labels <= DENSE_LABELS or found.labels_per_row >= MANY_LABELS_A_ROW
-    reason = "one label a row" if single else f"{found.labels_per_row:.1f} labels a row"
-    settle(network, "loss", "sigmoid" if many and not single else "softmax", reason)
-    settle(network, "hidden", hidden_width(found, dense, effort, combine), f"{rows} rows, {found.labels} labels")
-    dropout = 0.1 if rows < FEW_STEPS else 0.5 if dense else 0.3
-    settle(network, "dropout", dropout, "more where all labels share the hidden vector")
-    settle(network, "storage", "int8", "a quarter of the memory; rounding costs less than a tenth of a point")
-    network["output_std"] = 0.02 if network["loss"] == "sigmoid" else 0.05
-    held = _settle_norms(network, settle, given)
-    rate = HELD_RATE if held else 1e-2 if rows < FEW_STEPS else 5e-3
-    settle(network, "lr", rate, "Adam, with warm-up and cosine decay")
+    return dense
+
+
+def _settle_phases(network: dict[str, Any], settle: Any) -> None:
+    """Of a softmax network alone over many labels: in place of the same negatives all the time."""
+    settle(network, "phases", [list(phase) for phase in RISING], "the batch's labels, then labels looked up")
+    settle(network, "index", "tree", "of the output layer, asked in training")
+    settle(network, "index_options", {"probes": 8}, "clusters visited: negatives need not be the hardest")
+    settle(network, "reinsert", "fixed:100", "labels that moved are found where they are")
+    length = START / math.sqrt(network["hidden"])
+    settle(network, "label_start", length, "label vectors start where their rows are")
 
 
 def _settle_norms(network: dict[str, Any], settle: Any, given: Mapping[str, Any]) -> bool:
@@ -243,7 +271,7 @@ def _settle_training(
     batch = 256 if rows >= LARGE_ROWS else max(8, min(64, rows // 16))
     batch = settle(training, "batch_size", batch, f"{rows} rows")
     enough = -(-FEW_STEPS * batch // rows) if rows else 1  # epochs for FEW_STEPS steps
-    usual = 6 if rows >= HUGE_ROWS else 9 if network["negatives"] == 0 else 12
+    usual = 6 if rows >= HUGE_ROWS else 9 if network.get("negatives") == 0 else 12
     if combine and rows >= LARGE_ROWS:  # the other look-ups carry what a longer run would add
         usual, enough = 3 if rows >= HUGE_ROWS else 9 if found.labels <= DENSE_LABELS else 6, 1
     longer = EFFORTS[effort] if rows >= LARGE_ROWS else min(1.0, EFFORTS[effort])
