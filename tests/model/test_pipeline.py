@@ -43,6 +43,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return model.save(tmp_path_factory.mktemp("model") / "m")
 
 
+def test_label_vectors_start_where_their_rows_are_if_asked() -> None:
+    said, labels = texts(60, 0)
+    targets, y = Targets.fit(labels)
+    data = Dataset(TextVectorizer.fit(said).transform(said), y)
+    settings = {"epochs": 1, "hidden": 16, "lr": 1e-6, "storage": "fp32"}
+    for length in (0.0, 3.0):
+        made, _ = fit_model(data, targets=targets, parts=("deep",), overrides={**settings, "label_start": length})
+        norms = np.linalg.norm(made.network.label_rows()[0], axis=1)
+        assert np.allclose(norms, 3.0, atol=0.01) == (length == 3.0)
+
+
 @pytest.fixture
 def model(folder: Path) -> HashfoldModel:
     return HashfoldModel.load(folder)
