@@ -72,6 +72,8 @@ WAYS = {
     "started at rows, then looked up": Way(RISING, start=START),
     "frequent, 1,024 uniform": Way(((1.0, 0, 1024),), least=FEW),
     "frequent, looked up and 512 uniform": Way(((1.0, 4, 512),), least=FEW),
+    "frequent, started, 1,024 uniform": Way(((1.0, 0, 1024),), START, FEW),
+    "frequent, started, then looked up and 512 uniform": Way(((0.3, 0, 0), (1.0, 4, 512)), START, FEW),
 }
 PEER = "PyTorch, uniform"
 LOOK_UP = {"index": "tree", "index_options": {"probes": 8}, "reinsert": "fixed:100"}
