@@ -50,18 +50,29 @@ void query(const PackedSearch& search, Indptr indptr, Ids columns, Floats values
                  {ids.data(), scores.data(), counts.data(), found.data()});
 }
 
-void score(const PackedSearch& search, Indptr indptr, Ids columns, Floats values, Floats levels,
-           Indptr pair_indptr, Ids pair_ids, Array1<float> out) {
-    const Csr<float> x = csr<float>(indptr, columns, values);
-    check_columns(search, columns);
+void score_columns(const PackedSearch& search, Indptr indptr, Ids rows, Floats values, Floats levels,
+                   Indptr pair_indptr, Ids pair_columns, Array1<float> out) {
+    const Csr<float> x = csr<float>(indptr, rows, values);
+    check_columns(search, pair_columns);
     require(length(levels) == int64_t{1} << search.bits(), "length of levels");
-    require(length(pair_indptr) == x.rows + 1 && pair_indptr.data()[x.rows] == length(pair_ids),
+    require(length(pair_indptr) == x.rows + 1 && pair_indptr.data()[x.rows] == length(pair_columns),
             "indptr of the pairs");
-    require(std::all_of(pair_ids.data(), pair_ids.data() + length(pair_ids),
+    require(std::all_of(rows.data(), rows.data() + length(rows),
                         [&](int32_t id) { return id >= 0 && id < search.rows(); }),
             "a row is out of range");
-    require(length(out) == length(pair_ids), "length of out");
-    search.score(x, levels.data(), {pair_indptr.data(), pair_ids.data(), x.rows}, out.data());
+    require(length(out) == length(pair_columns), "length of out");
+    search.score_columns(x, levels.data(), {pair_indptr.data(), pair_columns.data(), x.rows}, out.data());
+}
+
+nb::tuple column(const PackedSearch& search, int32_t id) {
+    require(id >= 0 && id < search.num_cols(), "a column is out of range");
+    std::vector<int32_t> rows;
+    std::vector<uint8_t> codes;
+    search.each_of(id, [&](int64_t row, uint32_t code) {
+        rows.push_back(static_cast<int32_t>(row));
+        codes.push_back(static_cast<uint8_t>(code));
+    });
+    return nb::make_tuple(owned(std::move(rows)), owned(std::move(codes)));
 }
 
 nb::tuple read(const PackedSearch& search, int64_t first, int64_t last) {
@@ -95,9 +106,10 @@ void bind_packed_search(nb::module_& m) {
         .def("query", &query, "indptr"_a.noconvert(), "columns"_a.noconvert(), "values"_a.noconvert(),
              "levels"_a.noconvert(), "k"_a, "exclude"_a.noconvert().none(), "ids"_a.noconvert(),
              "scores"_a.noconvert(), "counts"_a.noconvert(), "found"_a.noconvert(), GilRelease())
-        .def("score", &score, "indptr"_a.noconvert(), "columns"_a.noconvert(), "values"_a.noconvert(),
-             "levels"_a.noconvert(), "pair_indptr"_a.noconvert(), "pair_ids"_a.noconvert(), "out"_a.noconvert(),
-             GilRelease())
+        .def("score_columns", &score_columns, "indptr"_a.noconvert(), "rows"_a.noconvert(), "values"_a.noconvert(),
+             "levels"_a.noconvert(), "pair_indptr"_a.noconvert(), "pair_columns"_a.noconvert(),
+             "out"_a.noconvert(), GilRelease())
+        .def("column", &column, "id"_a)
         .def("read", &read, "first"_a, "last"_a)
         .def("save",
              [](const PackedSearch& search) {

@@ -81,33 +81,33 @@ int64_t PackedSearch::sweep(const PackedQuery& query, int64_t i, Scratch& scratc
     scratch.strips.resize((count + kStripRows - 1) / kStripRows);
     for (size_t block = 0; block < blocks_.size(); ++block) {
         const int64_t first = first_row(block);
-        add_up(query, i, block, scratch);
-        postings_table().best_of_strips(
-            {scratch.sums.data() + first, scales_.data() + first, blocks_[block].rows()},
-            scratch.strips.data() + first / kStripRows, nullptr, &found);
+        float* sums = scratch.sums.data() + first;
+        for (int64_t j = query.x.indptr[i]; j < query.x.indptr[i + 1]; ++j) {
+            for (int code = 0; code < 1 << bits_; ++code)
+                scratch.worth[code] = query.x.values[j] * query.levels[code];
+            blocks_[block].add_up(query.x.indices[j], scratch.worth, sums);
+        }
+        postings_table().best_of_strips({sums, scales_.data() + first, blocks_[block].rows()},
+                                        scratch.strips.data() + first / kStripRows, nullptr, &found);
     }
     return found;
 }
 
-// Adds row i of the query to the sums of a block's rows.
-void PackedSearch::add_up(const PackedQuery& query, int64_t i, size_t block, Scratch& scratch) const {
-    for (int64_t j = query.x.indptr[i]; j < query.x.indptr[i + 1]; ++j) {
-        for (int code = 0; code < 1 << bits_; ++code) scratch.worth[code] = query.x.values[j] * query.levels[code];
-        blocks_[block].add_up(query.x.indices[j], scratch.worth, scratch.sums.data() + first_row(block));
-    }
-}
-
-void PackedSearch::score(const Csr<float>& x, const float* levels, const ActiveRows& pairs, float* out) const {
+void PackedSearch::score_columns(const Csr<float>& x, const float* levels, const ActiveRows& pairs,
+                                 float* out) const {
     const std::shared_lock hold(mutex_);
     parallel_chunks(x.rows, 16, [&](int64_t begin, int64_t end, int) {
-        static thread_local Scratch scratch;
+        static thread_local std::vector<float> dense;  // zero between calls
+        dense.resize(std::max(dense.size(), scales_.size()));
         for (int64_t i = begin; i < end; ++i) {
-            if (pairs.indptr[i] == pairs.indptr[i + 1]) continue;
-            scratch.sums.assign(scales_.size(), 0.0f);
-            for (size_t block = 0; block < blocks_.size(); ++block)
-                add_up({x, levels, 0, nullptr}, i, block, scratch);
-            for (int64_t j = pairs.indptr[i]; j < pairs.indptr[i + 1]; ++j)
-                out[j] = scales_[pairs.ids[j]] * scratch.sums[pairs.ids[j]];
+            const int64_t first = x.indptr[i], last = x.indptr[i + 1];
+            for (int64_t j = first; j < last; ++j) dense[x.indices[j]] = x.values[j];
+            for (int64_t p = pairs.indptr[i]; p < pairs.indptr[i + 1]; ++p) {
+                float sum = 0;
+                each_of(pairs.ids[p], [&](int64_t row, uint32_t code) { sum += dense[row] * levels[code]; });
+                out[p] = sum;
+            }
+            for (int64_t j = first; j < last; ++j) dense[x.indices[j]] = 0;
         }
     });
 }

@@ -44,8 +44,18 @@ class PackedSearch {
 
     void query(const PackedQuery& query, const RowAnswer& answer) const;
 
-    // out (pairs,): the scores of the rows that `pairs` names, 0 where no column is shared.
-    void score(const Csr<float>& x, const float* levels, const ActiveRows& pairs, float* out) const;
+    // The other way round: x has a value for each of some rows of this index, `pairs` names columns. out (pairs,):
+    // the sum of value * level over the rows of each column's list, without their scales.
+    void score_columns(const Csr<float>& x, const float* levels, const ActiveRows& pairs, float* out) const;
+
+    // body(row, code) for each entry of a column's list, rows ascending.
+    template <class Body>
+    void each_of(int32_t column, const Body& body) const {
+        for (size_t block = 0; block < blocks_.size(); ++block) {
+            const int64_t first = first_row(block);
+            blocks_[block].each(column, [&](int64_t row, uint32_t code) { body(first + row, code); });
+        }
+    }
 
     // Rows [first, last). Cost: all lists of their blocks are read.
     PackedRows read(int64_t first, int64_t last) const;
@@ -60,7 +70,6 @@ class PackedSearch {
     struct Scratch;
 
     void answer(const PackedQuery& query, int64_t i, Scratch& scratch, const RowAnswer& out) const;
-    void add_up(const PackedQuery& query, int64_t i, size_t block, Scratch& scratch) const;
     int64_t sweep(const PackedQuery& query, int64_t i, Scratch& scratch) const;
     int64_t first_row(size_t block) const { return static_cast<int64_t>(block) * block_rows_; }
 

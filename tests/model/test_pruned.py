@@ -166,6 +166,7 @@ def test_it_comes_back_bit_for_bit_and_grows(wide, x) -> None:
     np.testing.assert_array_equal(again.scores(x, pairs), wide.scores(x, pairs))
     new = Ragged(np.arange(len(x) + 1), np.full(len(x), LABELS + 1, np.int32))
     np.testing.assert_array_equal(again.scores(x, new), np.full(len(x), -1, np.float32))
+    assert again.contributions(x, 0, LABELS + 1)[1].max() == 0
     other = PrunedWide(**{**settings, "num_labels": LABELS + 2})
     other.load_state(again.state())
     np.testing.assert_array_equal(other.scores(x, pairs), wide.scores(x, pairs))
@@ -180,7 +181,7 @@ def test_bad_input_is_refused(wide, x) -> None:
         ("bias", np.full(LABELS, np.inf, np.float32)),
         ("levels", state["levels"][:3]),
     ):
-        with pytest.raises(InputError, match=name if name != "scales" else "packed weights"):
+        with pytest.raises(InputError, match=name):
             fresh.load_state({**state, name: bad})
     with pytest.raises(InputError, match="columns"):
         wide.scores(

@@ -131,7 +131,7 @@ def test_a_budget_is_kept_in_memory(model, megabytes) -> None:
 
 def test_a_budget_may_leave_the_deep_path_out(model, data, tmp_path) -> None:
     assert fold_within(model, 100_000).bits == 3
-    fold = fold_within(model, 50_000)
+    fold = fold_within(model, 60_000)
     assert fold.without_deep
     small = fold_model(model, fold)
     assert small.network is None

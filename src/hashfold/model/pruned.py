@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from hashfold import checks
 from hashfold.index.base import Arrays, state_array
@@ -19,13 +21,24 @@ SAMPLE = 1_000_000  # weights to which the shared values are fitted
 TOLERANCE = 1e-2  # of their squared error, above the least possible
 
 
+def list_bytes(count: int, virtual: int) -> int:
+    """At most so many for `count` weights of `virtual`: all lists of one length; if they differ it is less."""
+    return int(count * (2 + max(0.0, math.log2(virtual / count)) + BITS) / 8) if count else 0
+
+
+def table_bytes(num_features: int, num_labels: int) -> int:
+    """Beside the lists, at most: scales, biases, and where lists begin, how long they are, and their last bits."""
+    blocks = -(-num_features // core.PACKED_MOST_ROWS)
+    return 4 * num_features + num_labels * (8 + 8 * blocks) + 4 * 2**BITS
+
+
 class PrunedWide:
     """score(x, label) = b[label] + scale[label] * sum over x's nonzeros f of x_f * level[code(f, label)].
 
     A `Wide` of which few weights are left, each a feature's and a label's own; those that are not there are 0.
-    Of each feature an inverted list holds its labels, each in 2 + log2(labels / length) bits at most (Elias and
-    Fano), and beside it a code of `bits` bits for one of 2^bits values shared by all weights (Deep Compression:
-    Han et al., ICLR 2016). It is not trained: `hashfold.train.pruning` is what makes one.
+    Of each label a list holds its features, each in 2 + log2(features / length) bits at most (Elias and Fano), and
+    beside it a code of `bits` bits for one of 2^bits values shared by all weights (Deep Compression: Han et al.,
+    ICLR 2016). It is not trained: `hashfold.train.pruning` is what makes one.
 
     Args:
         num_features: width of the rows.
@@ -44,8 +57,11 @@ class PrunedWide:
         self.start_bias = checks.number(op, "start_bias", start_bias)
         self._levels = np.zeros(2**self._bits, np.float32)
         self._bias = np.full(self.num_labels, self.start_bias, np.float32)
-        self._lists: Any = self._empty()
-        self._append(np.zeros(self.num_labels + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.uint8))
+        self._scales = np.zeros(self.num_labels, np.float32)
+        self._lists: Any = self._empty(self.num_labels)
+        self._lists.append(
+            np.zeros(self.num_features + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.uint8), self._ones()
+        )
 
     @classmethod
     def of(
@@ -61,7 +77,7 @@ class PrunedWide:
 
         Raises InputError: weights that are not finite.
         """
-        wide = cls(num_features, 0, bits=bits, start_bias=start_bias)
+        wide = cls(num_features, len(bias), bits=bits, start_bias=start_bias)
         checks.finite("PrunedWide", "weights", weights.weights)
         checks.finite("PrunedWide", "bias", bias)
         counts, values = np.diff(weights.indptr), weights.weights.astype(np.float64)
@@ -75,36 +91,45 @@ class PrunedWide:
             levels = kmeans1d(unit[some], 2**wide._bits, weights=importance, tolerance=TOLERANCE)[0]
             wide._levels[:] = np.sort(levels)
         codes = np.searchsorted((wide._levels[1:] + wide._levels[:-1]) / 2, unit).astype(np.uint8)
-        wide.num_labels, wide._bias = len(bias), bias.astype(np.float32)
-        wide._append(weights.indptr, weights.features, codes, scales.astype(np.float32))
+        by_feature = sp.csr_array(
+            (codes, weights.features, weights.indptr), shape=(len(bias), num_features)
+        ).tocsc()
+        labels, indptr = by_feature.indices.astype(np.int32), by_feature.indptr.astype(np.int64)
+        wide._lists = wide._empty(len(bias))
+        wide._lists.append(indptr, labels, by_feature.data, wide._ones())
+        wide._bias, wide._scales = bias.astype(np.float32), scales.astype(np.float32)
         return wide
 
     @property
     def nbytes(self) -> int:
         """Memory of lists, scales, shared values and biases."""
-        return int(self._lists.bytes()) + self._levels.nbytes + self._bias.nbytes
+        return int(self._lists.bytes()) + self._scales.nbytes + self._levels.nbytes + self._bias.nbytes
 
     def scores(self, x: CsrBatch, pairs: Ragged) -> Float32:
-        """(pairs,) float32, beside `pairs.ids`. Cost: for each row the lists of its features, and 4 bytes a label.
+        """(pairs,) float32, beside `pairs.ids`. Cost: for each pair the list of its label.
 
         Raises: InputError: x of another width, ids out of range, values that are not finite.
         """
         self._check("PrunedWide.scores", x, pairs)
-        y = np.empty(len(pairs.ids), np.float32)
-        self._lists.score(x.indptr, x.indices, x.values, self._levels, pairs.indptr, pairs.ids, y)
-        y += self._bias[pairs.ids]
-        return y
+        y, known = np.empty(len(pairs.ids), np.float32), pairs.ids < len(self._scales)
+        if not len(self._scales):
+            return self._bias[pairs.ids]
+        ids = pairs.ids if known.all() else np.where(known, pairs.ids, 0).astype(np.int32)
+        self._lists.score_columns(x.indptr, x.indices, x.values, self._levels, pairs.indptr, ids, y)
+        scores: Float32 = self._bias[pairs.ids] + y * np.where(known, self._scales[ids], np.float32(0))
+        return scores
 
     def contributions(self, x: CsrBatch, row: int, label: int) -> tuple[Int32, Float32]:
-        """As `Wide.contributions`. Cost: all lists are read."""
+        """As `Wide.contributions`."""
         op = "PrunedWide.contributions"
         row = checks.integer(op, "row", row, low=0, high=len(x) - 1)
         label = checks.integer(op, "label", label, low=0, high=self.num_labels - 1)
         own = x.take([row])
         self._check(op, own, Ragged(np.array([0, 1]), np.array([label], np.int32)))
-        _, features, codes, scales = self._lists.read(label, label + 1)
         weights = np.zeros(self.num_features, np.float32)
-        weights[features] = scales[0] * self._levels[codes]
+        if label < len(self._scales):
+            features, codes = self._lists.column(label)
+            weights[features] = self._scales[label] * self._levels[codes]
         amounts: Float32 = own.values * weights[own.indices]
         return own.indices, amounts
 
@@ -116,10 +141,8 @@ class PrunedWide:
     def grow(self, num_labels: int) -> None:
         """More labels, without weights."""
         more = checks.integer("PrunedWide.grow", "num_labels", num_labels, low=self.num_labels, high=MAX_IDS)
-        more -= self.num_labels
-        self._append(np.zeros(more + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.uint8))
-        self._bias = np.append(self._bias, np.full(more, self.start_bias, np.float32))
-        self.num_labels += more
+        self._bias = np.append(self._bias, np.full(more - self.num_labels, self.start_bias, np.float32))
+        self.num_labels = more
 
     def config(self) -> dict[str, Any]:
         """JSON-able; `PrunedWide(**config)` without kind, followed by `load_state`, is this one again."""
@@ -132,37 +155,43 @@ class PrunedWide:
         }
 
     def state(self) -> Arrays:
-        """lists uint8, as they are in memory; scales and bias float32 (num_labels,); levels float32 (2^bits,)."""
-        lists, scales = self._lists.save()
-        return {"lists": lists, "scales": scales, "bias": self._bias.copy(), "levels": self._levels.copy()}
+        """lists uint8, as they are in memory, and scales float32, of the labels that there were when it was made;
+        bias float32 (num_labels,); levels float32 (2^bits,).
+        """
+        lists = self._lists.save()[0]
+        own = {"scales": self._scales, "bias": self._bias, "levels": self._levels}
+        return {"lists": lists, **{name: array.copy() for name, array in own.items()}}
 
     def load_state(self, arrays: Mapping[str, Any]) -> None:
         """Goes on as the one that gave `state()`.
 
         Raises: InputError, and nothing is changed: arrays that none with these settings could have.
         """
-        op, labels = "PrunedWide.load_state", (self.num_labels,)
+        op = "PrunedWide.load_state"
         missing = sorted(self.state().keys() - arrays.keys())
         if missing:
             checks.fail(op, "arrays must hold lists, scales, bias and levels", f"none for {missing[0]}")
         lists = state_array(op, arrays, "lists", np.uint8, (None,))
-        scales = state_array(op, arrays, "scales", np.float32, labels)
-        bias = state_array(op, arrays, "bias", np.float32, labels)
+        scales = state_array(op, arrays, "scales", np.float32, (None,))
+        bias = state_array(op, arrays, "bias", np.float32, (self.num_labels,))
         levels = state_array(op, arrays, "levels", np.float32, (2**self._bits,))
-        checks.finite(op, "bias", bias)
-        checks.finite(op, "levels", levels)
-        loaded = self._empty()
-        if not loaded.load(lists, scales):
-            checks.fail(op, "lists and scales must be those of packed weights", "others")
-        self._lists, self._bias, self._levels = loaded, bias.copy(), levels.copy()
+        if len(scales) > self.num_labels:
+            checks.fail(op, f"scales must be of at most {self.num_labels} labels", len(scales))
+        for name, array in (("scales", scales), ("bias", bias), ("levels", levels)):
+            checks.finite(op, name, array)
+        loaded = self._empty(len(scales))
+        if not loaded.load(lists, self._ones()):
+            checks.fail(op, "lists must be those of packed weights", "others")
+        self._lists, self._scales = loaded, scales.copy()
+        self._bias, self._levels = bias.copy(), levels.copy()
 
-    def _empty(self) -> Any:
-        return core.PackedSearch(self.num_features, self._bits, core.PACKED_MOST_ROWS)
+    def _empty(self, labels: int) -> Any:
+        """Lists of labels, in which rows, as the index calls them, are features."""
+        return core.PackedSearch(max(1, labels), self._bits, core.PACKED_MOST_ROWS)
 
-    def _append(self, indptr: Any, features: Int32, codes: Any, scales: Float32 | None = None) -> None:
-        if len(indptr) > 1:
-            own = np.ones(len(indptr) - 1, np.float32) if scales is None else scales
-            self._lists.append(indptr, features, codes, own)
+    def _ones(self) -> Float32:
+        """A scale that the index wants of each feature."""
+        return np.ones(self.num_features, np.float32)
 
     def _check(self, op: str, x: CsrBatch, pairs: Ragged) -> None:
         if x.num_cols != self.num_features:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from hashfold.data import Dataset
 from hashfold.index.rows_packed import packed_bytes
 from hashfold.model import FoldedNetwork, HashfoldModel, LookupNetwork, Lookups, Near, PrunedWide, Wide, key_of
 from hashfold.model.near import heavier_share
-from hashfold.model.pruned import BITS
+from hashfold.model.pruned import list_bytes, table_bytes
 from hashfold.sparse import CsrBatch, Float32, Int64, Ragged
 from hashfold.train.lookups import LookupConfig, fit_wide, shortlists
 from hashfold.train.pruning import prune
@@ -28,7 +27,6 @@ WIDE_FIRST = 0.2  # of the weights that are worth keeping have their bytes befor
 SHARE_OF_NEAR = 0.5  # of what a budget leaves to near and wide, as far as it is of use to either
 NEAR_BITS = 2
 ENOUGH = 0.95  # of a stored row's squared length: what the light terms add is not worth their time
-LABEL_BYTES = 8  # of a label in wide
 
 
 @dataclass(frozen=True)
@@ -167,10 +165,7 @@ class _Weights:
         self._virtual = 1 if wide is None else wide.num_features * max(1, wide.num_labels)
 
     def bytes(self, count: int) -> int:
-        """As if each feature had as many; with longer and shorter lists it is less."""
-        if not self.wanted or not count:
-            return 0
-        return int(count * (2 + max(0.0, math.log2(self._virtual / count)) + BITS) / 8)
+        return list_bytes(count, self._virtual) if self.wanted else 0
 
     def within(self, most: int) -> int:
         """The largest number up to what is wanted that takes so many bytes, or 1."""
@@ -296,4 +291,4 @@ def _tables(lookups: Lookups) -> int:
     labels += 0 if lookups.outputs is None else lookups.outputs.nbytes
     if lookups.wide is None:
         return labels
-    return labels + LABEL_BYTES * lookups.wide.num_labels + 4 * (lookups.wide.num_features + 2**BITS)
+    return labels + table_bytes(lookups.wide.num_features, lookups.wide.num_labels)
