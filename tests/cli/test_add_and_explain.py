@@ -101,6 +101,7 @@ def test_effort_and_look_ups_of_training(rows: Trained, tmp_path: Path) -> None:
     assert "--effort" in refuse("train", rows.train, "-o", tmp_path / "n", "--effort", "heroic")
     assert answer["settings"]["training"]["least_rows"] == 1
     assert "least_rows" in refuse("train", rows.train, "-o", tmp_path / "n", "--least-rows", "0")
+    assert "rare" in refuse("train", rows.train, "-o", tmp_path / "n", "--rare", "-1")
     assert "buckets" in refuse("train", rows.train, "-o", tmp_path / "n", "--buckets", "0")
 
 

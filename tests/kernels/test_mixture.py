@@ -21,13 +21,14 @@ def weights(features: int, units: int, seed: int = 0) -> Weights:
 
 
 def lists(features: int, rows: int, seed: int = 0) -> Lists:
-    """Rows of one to 60 candidates; the first of each is true, others now and then."""
+    """Rows of one to 60 candidates; the first of each is true, others now and then; they count .5 to 2."""
     rng = np.random.default_rng(seed)
     indptr = np.concatenate([[0], np.cumsum(rng.integers(1, 60, rows))])
     z = rng.normal(size=(indptr[-1], features)).astype(np.float32)
     true = rng.random(len(z)) < 0.1
     true[indptr[:-1]] = True
-    return Lists.of(z, indptr, true, rng.uniform(1, 5, len(z)).astype(np.float32))
+    share = np.where(true, rng.uniform(0.5, 2, len(z)), 0)
+    return Lists.of(z, indptr, share, rng.uniform(1, 5, len(z)).astype(np.float32))
 
 
 @levels

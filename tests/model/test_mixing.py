@@ -54,6 +54,23 @@ def test_without_the_weights_of_sampled_candidates_the_fit_is_off(monkeypatch: p
     assert abs(mixer.linear / mixer.scale - np.array((1.5, -0.7, 0.0))).max() > 0.1
 
 
+def test_what_true_labels_count_moves_the_mixture_towards_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two true labels a row, one of them rare: where it counts more, what tells rare ones weighs more."""
+    monkeypatch.setattr(mixing, "ROWS_FOR_UNITS", 401)
+    features, indptr, true = planted(400, (1.5, 0.0))
+    rare = np.arange(len(true)) % 30 < 10
+    features[:, 1] = rare + 0.1 * features[:, 1]
+    true.reshape(-1, 30)[np.arange(400), np.random.default_rng(3).integers(0, 10, 400)] = True
+
+    def weight_of_rare(weights: np.ndarray | None) -> float:
+        mixer = fit_mixer(["a", "rare"], features, indptr, true, weights=weights)
+        return float(mixer.linear[1] / mixer.scale[1])
+
+    alike = weight_of_rare(None)
+    assert weight_of_rare(np.where(rare, 4.0, 1.0)) > alike + 0.5
+    assert weight_of_rare(np.full(len(true), 4.0)) == pytest.approx(alike, abs=1e-3)
+
+
 def test_hidden_units_find_what_no_linear_mixture_can() -> None:
     z = np.random.default_rng(1).normal(size=(1500 * 30, 2)).astype(np.float32)
     features, indptr, true = lists(1500, 3 * np.tanh(2 * z[:, 0]) * np.tanh(2 * z[:, 1]), z, 30)

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from hashfold.data import Dataset, TfIdf, drop_unusable, label_counts, synthetic
 from hashfold.errors import InputError
-from hashfold.metrics import evaluate
+from hashfold.metrics import contains, evaluate, expected_calibration_error
 from hashfold.model import LookupNetwork, Lookups, NetworkConfig
 from hashfold.model.near import LEADING
 from hashfold.sparse import CsrBatch, Ragged, RaggedIds
@@ -53,9 +54,9 @@ def test_held_out_rows_are_neither_neighbours_nor_counted_while_the_mixture_is_f
     seen = []
     fit = module._fit_mixers
 
-    def watched(lookups, held, config, say):
+    def watched(lookups, rows, held, config, say):
         seen.append((len(lookups.near), lookups.counts + label_counts(held.y), len(held)))
-        fit(lookups, held, config, say)
+        fit(lookups, rows, held, config, say)
 
     monkeypatch.setattr(module, "_fit_mixers", watched)
     lookups = fitted(network, examples[0])
@@ -69,9 +70,9 @@ def test_held_out_rows_train_the_cross_weights_in_the_end(examples, network, mon
     before = []
     fit = module._fit_mixers
 
-    def watched(lookups, held, config, say):
+    def watched(lookups, rows, held, config, say):
         before.append(misses(lookups.wide, held))
-        fit(lookups, held, config, say)
+        fit(lookups, rows, held, config, say)
 
     def misses(wide, held):
         return np.maximum(0, 1 - wide.scores(held.x, Ragged(held.y.indptr, held.y.ids))).mean()
@@ -93,6 +94,25 @@ def test_shortlists_start_with_a_rows_own_labels_and_never_repeat(examples, netw
             own, ids = train.y[row], lists[row]
             assert (ids[: len(own)] == own).all()
             assert len(np.unique(ids)) == len(ids) <= len(own) + 10
+
+
+def test_rare_labels_are_favoured_where_they_count_more(examples, network) -> None:
+    train, test = examples
+    counts, front = label_counts(train.y), []
+    for rare in (0.0, 1.0):
+        lookups = fitted(network, train, rare=rare)
+        ids, odds = lookups.top_k(test.x, 5)
+        front.append(counts[ids[:, 0]].mean())
+        hits = contains(test.y, Ragged(5 * np.arange(len(ids) + 1), ids.ravel()))
+        assert expected_calibration_error(expit(odds).ravel(), hits) < 0.08
+    assert front[1] < 0.97 * front[0]
+
+
+def test_the_deep_path_alone_has_no_fit_to_favour_them_in() -> None:
+    with pytest.raises(InputError, match="rare is of the mixture's fit"):
+        LookupConfig(parts=("deep",), rare=1.0)
+    with pytest.raises(InputError, match="rare"):
+        LookupConfig(rare=-0.5)
 
 
 def test_without_wide_or_near_the_other_is_combined_with_deep(examples, network) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _CHECKPOINT = ".checkpoint"
 _OVERRIDES = {
     *("hidden", "loss", "dropout", "negatives", "hard_negatives", "index", "label_norm", "lr", "storage"),
-    *("epochs", "batch_size", "patience", "max_seconds", "seed", "threads", "buckets", "least_rows"),
+    *("epochs", "batch_size", "patience", "max_seconds", "seed", "threads", "buckets", "least_rows", "rare"),
 }
 
 _combining = (
@@ -47,6 +47,12 @@ _combining = (
         type=click.Choice(["deep"]),
         multiple=True,
         help="Train with deep also where labels have too few rows for it to learn, and it would be left out.",
+    ),
+    click.option(
+        "--rare",
+        type=float,
+        help="Favour labels seen rarely: where scores are combined, labels count 1 / propensity to this power; "
+        "0.5 is a good try.",
     ),
     click.option("--buckets", type=int, help="Cross weights of the wide look-up, a byte each."),
     click.option(

@@ -57,14 +57,16 @@ class Lists:
     stands_for: Float32
 
     @classmethod
-    def of(cls, z: Float32, indptr: Int64, true: npt.NDArray[np.bool_], stands_for: Float32) -> Lists:
-        """z: float32 (candidates, features). true: bool (candidates,), at least one of each row is."""
+    def of(cls, z: Float32, indptr: Int64, true: npt.NDArray[np.bool_] | Float64, stands_for: Float32) -> Lists:
+        """z: float32 (candidates, features). true: (candidates,), at least one of each row is; or what each counts
+        in the mean over its row's true ones, 0 for the wrong ones.
+        """
         count, features = z.shape
         rows = -(-(features + 1) // core.MIXTURE_BLOCK) * core.MIXTURE_BLOCK
         columns = np.zeros((rows, count + core.MIXTURE_PADDING), np.float32)
         columns[:features, :count] = z.T
         columns[features, :count] = 1
-        share = true / np.repeat(np.add.reduceat(true, indptr[:-1], dtype=np.int64), np.diff(indptr))
+        share = true / np.repeat(np.add.reduceat(true, indptr[:-1], dtype=np.float64), np.diff(indptr))
         return cls(columns, indptr, (share / (len(indptr) - 1)).astype(np.float32), stands_for)
 
     def loss(self, weights: Weights) -> tuple[float, Float64]:

@@ -97,6 +97,7 @@ def fit_mixer(
     indptr: Int64,
     true: npt.NDArray[np.bool_],
     *,
+    weights: Float64 | None = None,
     seed: int = 0,
     starts: int = STARTS,
 ) -> Mixer:
@@ -111,6 +112,7 @@ def fit_mixer(
     Args:
         names: of the features. features: float32 (pairs, len(names)), finite. indptr: int64 (rows + 1,), which
         pairs are of which row. true: bool (pairs,), the label is one of the row's.
+        weights: (pairs,), above 0: what a true label counts beside the others of its row; by default all alike.
         seed: of the hidden units' first weights. starts: more of them fit better and take as much longer.
 
     Raises: InputError where no row has both a true and a wrong candidate: there is nothing to fit.
@@ -122,16 +124,17 @@ def fit_mixer(
         checks.fail("fit_mixer", expected, f"none of {len(indptr) - 1} has", "hold out more rows")
     mean, scale = features.mean(0), np.maximum(features.std(0), 1e-6)
     z = (features - mean) / scale
+    share = true.astype(np.float64) if weights is None else np.where(true, weights, 0.0)
     with threadpool_limits(1, user_api="blas"):  # L-BFGS-B's own products are far too small for threads
-        linear = _fit(_lists(z, true, first), _Shape(len(names), 0), seed).linear
-        lists = _lists(z, true, _chosen(z @ linear, indptr, true))
+        linear = _fit(_lists(z, share, first), _Shape(len(names), 0), seed).linear
+        lists = _lists(z, share, _chosen(z @ linear, indptr, true))
         if rows < ROWS_FOR_UNITS:
-            weights = _fit(lists, _Shape(len(names), 0), seed, linear)
+            found = _fit(lists, _Shape(len(names), 0), seed, linear)
         elif rows < ROWS_TOGETHER:
-            weights = _mean([_fit(lists, _Shape(len(names), UNITS), seed + at, linear) for at in range(starts)])
+            found = _mean([_fit(lists, _Shape(len(names), UNITS), seed + at, linear) for at in range(starts)])
         else:
-            weights = _fit(lists, _Shape(len(names), UNITS * starts), seed, linear, MORE_ITERATIONS)
-        mixer = Mixer(tuple(names), mean, scale, *weights, chance=np.array([1.0, -1.0, 0.0]))
+            found = _fit(lists, _Shape(len(names), UNITS * starts), seed, linear, MORE_ITERATIONS)
+        mixer = Mixer(tuple(names), mean, scale, *found, chance=np.array([1.0, -1.0, 0.0]))
         return replace(mixer, chance=_fit_chance(mixer.scores(features), indptr, true))
 
 
@@ -171,8 +174,8 @@ class _Chosen(NamedTuple):
     stands_for: Float32
 
 
-def _lists(z: Float32, true: npt.NDArray[np.bool_], chosen: _Chosen) -> Lists:
-    return Lists.of(z[chosen.pairs], chosen.indptr, true[chosen.pairs], chosen.stands_for)
+def _lists(z: Float32, share: Float64, chosen: _Chosen) -> Lists:
+    return Lists.of(z[chosen.pairs], chosen.indptr, share[chosen.pairs], chosen.stands_for)
 
 
 def _fit(

@@ -10,7 +10,7 @@ import numpy as np
 
 from hashfold import checks
 from hashfold.data import Dataset, label_counts
-from hashfold.metrics import contains
+from hashfold.metrics import contains, propensities
 from hashfold.model import (
     PARTS,
     DeepPath,
@@ -41,7 +41,9 @@ class LookupConfig:
     the cross weights, so above 1 there must be near.
     shortlist: labels of a row's neighbours that the cross weights learn to tell from its own. buckets: cross
     weights in all, a byte each. wide_epochs, wide_lr: of their training (Adagrad, linear decay). starts: of the
-    mixture of all scores, see `fit_mixer`. threads: as of `TrainConfig`.
+    mixture of all scores, see `fit_mixer`. rare: favours labels seen rarely, for PSP@k at the price of P@k: in the
+    fit of the mixture a true label counts 1 / propensity to this power, beside the others of its row (0: all
+    alike; 1/2 is a good try), and probabilities are fitted as ever. threads: as of `TrainConfig`.
     """
 
     parts: tuple[str, ...] = PARTS
@@ -53,6 +55,7 @@ class LookupConfig:
     wide_epochs: int = 3
     wide_lr: float = 0.4
     starts: int = STARTS
+    rare: float = 0.0
     seed: int = 0
     threads: int | None = None
 
@@ -76,6 +79,9 @@ class LookupConfig:
         checks.integer(op, "held_out", self.held_out, low=0)
         checks.integer(op, "seed", self.seed, low=0)
         checks.number(op, "wide_lr", self.wide_lr, above=0.0)
+        if checks.number(op, "rare", self.rare, low=0.0) and self.parts == ("deep",):
+            remedy = "train with wide or near, or favour rare labels when predicting"
+            checks.fail(op, "rare is of the mixture's fit, which deep alone has not", self.rare, remedy)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -141,7 +147,7 @@ def fit_lookups(
     lookups = Lookups(network, label_counts(rows.y), near=_neighbours(rows, config), outputs=outputs)
     pairs = shortlists(lookups, rows, np.arange(len(rows), dtype=np.int32), config)
     lookups.wide = fit_wide(rows, pairs, config)
-    _fit_mixers(lookups, train.take(fitting), config, say)
+    _fit_mixers(lookups, len(rows), train.take(fitting), config, say)
     if not lookups.mixers:
         return _alone(network, train, counts, config, outputs)
     lookups.near, lookups.counts = _neighbours(train, config), counts
@@ -228,8 +234,10 @@ def fit_wide(rows: Dataset, pairs: Ragged, config: LookupConfig) -> Wide | None:
     return wide
 
 
-def _fit_mixers(lookups: Lookups, held: Dataset, config: LookupConfig, say: Callable[[str], None]) -> None:
-    """One for all the parts, and one for each of them left out."""
+def _fit_mixers(
+    lookups: Lookups, rows: int, held: Dataset, config: LookupConfig, say: Callable[[str], None]
+) -> None:
+    """One for all the parts, and one for each of them left out. rows: that `lookups` knows."""
     names = feature_names(lookups.parts)
     pairs, features = lookups.features(held.x)
     true = contains(held.y, pairs)
@@ -239,6 +247,7 @@ def _fit_mixers(lookups: Lookups, held: Dataset, config: LookupConfig, say: Call
         left = _left_alone(lookups.network, lookups.outputs)
         say(f"{left} alone: {told} held-out rows with a true candidate are too few to combine it")
         return
+    weights = propensities(lookups.counts, rows)[pairs.ids] ** -config.rare if config.rare else None
     for parts in combinations(config.parts):
         wanted = feature_names(parts)
         columns = [names.index(name) for name in wanted]
@@ -247,6 +256,7 @@ def _fit_mixers(lookups: Lookups, held: Dataset, config: LookupConfig, say: Call
             np.ascontiguousarray(features[:, columns]),
             pairs.indptr,
             true,
+            weights=weights,
             seed=config.seed,
             starts=config.starts if len(parts) == len(config.parts) else 1,  # what is left out is seldom asked for
         )
