@@ -1,6 +1,7 @@
 """Deep, wide and near in one model, with no options but the files, beside linear trees: accuracy, seconds, sizes.
 
-Each look-up is also left out in turn. HASHFOLD_DATA: folder of the data sets; BENCH_SETS, BENCH_SEEDS.
+Each look-up is also left out in turn. HASHFOLD_DATA: folder of the data sets; BENCH_SETS (results of the others stay),
+BENCH_SEEDS.
 BENCH_OMIKUJI: a Python that can import omikuji; its Parabel and Bonsai then run in between, on the same threads
 and the same tf-idf rows (once each; BENCH_PEERS: which).
 """
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import chosen, data_folder, medians, scratch, seeds, table, train_and_eval, write
+from benchmarks.common import chosen, data_folder, medians, scratch, seeds, table, train_and_eval, write, written
 
 NEEDS = ("HASHFOLD_DATA",)
 
@@ -51,7 +52,7 @@ def peers(train: Path, test: Path) -> dict[str, dict[str, Any]]:
 
 
 def main() -> None:
-    folder, result, rows, parts = data_folder(), {}, [], []
+    folder, result, rows, parts = data_folder(), written("three_lookups"), [], []
     for name in chosen(SETS):
         train, test = folder / name / "train.txt.xz", folder / name / "test.txt.xz"
         runs = [
