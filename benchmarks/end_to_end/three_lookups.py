@@ -1,9 +1,8 @@
 """Deep, wide and near in one model, with no options but the files, beside linear trees: accuracy, seconds, sizes.
 
-Each look-up is also left out in turn. HASHFOLD_DATA: folder of the data sets; BENCH_SETS (results of the others stay),
-BENCH_SEEDS.
-BENCH_OMIKUJI: a Python that can import omikuji; its Parabel and Bonsai then run in between, on the same threads
-and the same tf-idf rows (once each; BENCH_PEERS: which).
+Each look-up is also left out in turn. HASHFOLD_DATA: folder of the data sets; BENCH_SETS (results of the others
+stay), BENCH_SEEDS. BENCH_OMIKUJI: a Python that can import omikuji; its Parabel and Bonsai then run in between, on
+the same threads and the same tf-idf rows (once each; BENCH_PEERS: which).
 """
 
 from __future__ import annotations
