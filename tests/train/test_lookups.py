@@ -12,7 +12,7 @@ from scipy.special import expit
 from hashfold.data import Dataset, TfIdf, drop_unusable, label_counts, synthetic
 from hashfold.errors import InputError
 from hashfold.metrics import contains, evaluate, expected_calibration_error
-from hashfold.model import LookupNetwork, Lookups, NetworkConfig
+from hashfold.model import LookupNetwork, Lookups, NetworkConfig, PrunedWide
 from hashfold.model.near import LEADING
 from hashfold.sparse import CsrBatch, Ragged, RaggedIds
 from hashfold.train import lookups as module
@@ -46,6 +46,16 @@ def test_an_untrained_network_is_outweighed_by_what_has_learned(examples, networ
     lookups = fitted(network, train)
     assert p_at_1(lookups, test) > p_at_1(lookups, test, ("deep",)) + 0.3
     assert len(lookups.near) == len(train)  # held-out rows are neighbours in the end
+
+
+def test_cross_weights_may_be_few_and_each_its_own(examples, network) -> None:
+    train, test = examples
+    shared, own = fitted(network, train), fitted(network, train, weights=4_000)
+    assert isinstance(own.wide, PrunedWide)
+    assert own.wide.nbytes < shared.wide.nbytes / 3
+    assert p_at_1(own, test) > p_at_1(shared, test) - 0.03
+    again = fitted(network, train, weights=4_000)
+    np.testing.assert_array_equal(own.top_k(test.x, 5)[0], again.top_k(test.x, 5)[0])
 
 
 def test_held_out_rows_are_neither_neighbours_nor_counted_while_the_mixture_is_fitted(

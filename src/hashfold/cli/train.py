@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 _CHECKPOINT = ".checkpoint"
 _OVERRIDES = {
     *("hidden", "loss", "dropout", "negatives", "hard_negatives", "index", "label_norm", "lr", "storage"),
-    *("epochs", "batch_size", "patience", "max_seconds", "seed", "threads", "buckets", "least_rows", "rare"),
+    *("epochs", "batch_size", "patience", "max_seconds", "seed", "threads"),
+    *("buckets", "weights", "least_rows", "rare"),
 }
 
 _combining = (
@@ -55,6 +56,12 @@ _combining = (
         "0.5 is a good try.",
     ),
     click.option("--buckets", type=int, help="Cross weights of the wide look-up, a byte each."),
+    click.option(
+        "--weights",
+        type=int,
+        help="Keep so many cross weights, the largest, each its own, instead of sharing buckets: smaller and more "
+        "accurate on many rows, three times as long to train.",
+    ),
     click.option(
         "--least-rows", type=int, help="Of a label that the network learns; wide and near alone know the others."
     ),

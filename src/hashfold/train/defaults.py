@@ -13,6 +13,7 @@ from hashfold.model import PARTS, NetworkConfig
 from hashfold.model.wide import FEWEST, LEAST_BUCKETS, MOST
 from hashfold.train.config import TrainConfig
 from hashfold.train.lookups import LookupConfig
+from hashfold.train.pruning import BUCKETS_A_WEIGHT
 
 DENSE_LABELS = 8_192  # up to so many labels, computing all of them costs no more than choosing some
 DENSE_BESIDE = 2_048  # the same where the other look-ups carry what a stronger network would add
@@ -118,8 +119,8 @@ def choose(
         found: of the training rows, without those that cannot be used.
         overrides: settings by name, of `NetworkConfig`, `TrainConfig` or `LookupConfig`; None values are ignored.
             They are taken as they are, and what depends on them follows.
-        effort: of `EFFORTS`; "high" trains a network twice as wide for longer, of `LARGE_ROWS` or more, and fits
-            mixtures of scores from more starts.
+        effort: of `EFFORTS`; "high" trains a network twice as wide for longer, of `LARGE_ROWS` or more, fewer
+            cross weights that are each its own, and fits mixtures of scores from more starts.
         parts: of the model. With wide or near, rows are held out to fit the weights of the scores.
 
     Raises: InputError for an unknown name or a value out of range, or a network's setting without deep.
@@ -143,7 +144,7 @@ def choose(
         _settle_training(found, network, training, settle, effort, combine)
     if combine:
         width = network.get("hidden", hidden_width(found, found.labels <= DENSE_BESIDE, effort, combine))
-        _settle_lookups(found, width, beside, settle)
+        _settle_lookups(found, width, beside, settle, effort)
         settle(beside, "starts", STARTS[effort], f"mixtures of scores, {effort} effort")
         if {"deep", "near"} <= set(parts) and found.labels > DENSE_LABELS:
             settle(
@@ -240,22 +241,20 @@ def _settle_norms(network: dict[str, Any], settle: Any, given: Mapping[str, Any]
     return held
 
 
-def _settle_lookups(found: Statistics, width: int, beside: dict[str, Any], settle: Any) -> None:
+def _settle_lookups(found: Statistics, width: int, beside: dict[str, Any], settle: Any, effort: str) -> None:
     """A twentieth of the rows is held out, of few rows a tenth. Cross weights: half as many again as a network of
     this width has, also where there is none; of few labels twice as many (each has more rows to learn from), and
-    no more than it has where labels have one or two.
+    no more than it has where labels have one or two. With high effort and many rows, fewer that are each its own.
     """
     held_out = 0 if found.rows < FEWEST_ROWS else min(MOST_HELD_OUT, found.rows // 10, max(500, found.rows // 20))
     settle(beside, "held_out", held_out, "rows that fit the weights of the three scores")
     each = 2 * width if found.labels <= DENSE_LABELS else width if few_rows_a_label(found) else width * 3 // 2
     weights = each * (found.features + found.labels)
     buckets = min(MOST, found.features * found.labels, max(FEWEST, weights))
-    settle(
-        beside,
-        "buckets",
-        max(LEAST_BUCKETS * found.labels_seen, buckets),
-        f"cross weights, a byte each: {each} for each feature and label",
-    )
+    reason = f"cross weights, a byte each: {each} for each feature and label"
+    buckets = settle(beside, "buckets", max(LEAST_BUCKETS * found.labels_seen, buckets), reason)
+    if effort == "high" and found.rows >= LARGE_ROWS and not few_rows_a_label(found):
+        settle(beside, "weights", buckets // BUCKETS_A_WEIGHT, "cross weights each its own, high effort")
     beside["seed"] = 0
 
 

@@ -17,12 +17,11 @@ from hashfold.model.near import heavier_share
 from hashfold.model.pruned import list_bytes, table_bytes
 from hashfold.sparse import CsrBatch, Float32, Int64, Ragged
 from hashfold.train.lookups import LookupConfig, fit_wide, shortlists
-from hashfold.train.pruning import prune
+from hashfold.train.pruning import BUCKETS_A_WEIGHT, prune
 
 SAMPLE_ROWS = 2_000
 DEEP = ((3, 3), (2, 3), (1, 2))
 """Bits of a feature's and of a label's weights, the best first."""
-BUCKETS_A_WEIGHT = 5  # a weight of its own is worth more than so many buckets; more weights add little
 WIDE_FIRST = 0.2  # of the weights that are worth keeping have their bytes before the deep path has any
 SHARE_OF_NEAR = 0.5  # of what a budget leaves to near and wide, as far as it is of use to either
 NEAR_BITS = 2
@@ -116,16 +115,18 @@ def fold_within(model: HashfoldModel, most_bytes: int) -> Fold:
     to the bytes for a share of `ENOUGH` of its rows' squared length, in 2 bits a value; wide the rest, up to a
     weight of its own for every `BUCKETS_A_WEIGHT` of its buckets; what it does not need is near's. The deep path
     gets the first of `DEEP` that leaves wide `WIDE_FIRST` of these weights; if none does, it is left out where the
-    model was fitted to do without it. What fits as it is stays.
+    model was fitted to do without it. What fits as it is stays, and so does a wide path of weights of their own.
 
     Raises InputError: fewer bytes than the smallest fold takes; a model folded before.
     """
     lookups, op = model.lookups, "fold_within"
-    if isinstance(lookups.wide, PrunedWide):
-        checks.fail(op, "a wide path is folded once", "a folded one")
+    if "fold" in model.training:
+        checks.fail(op, "a model is folded once", "a folded one")
     fixed = 4 * model.num_features + 8 * model.num_labels + _tables(lookups)
-    whole_wide = 0 if lookups.wide is None else lookups.wide.nbytes
-    wide = _Weights(lookups.wide)
+    hashed = lookups.wide if isinstance(lookups.wide, Wide) else None
+    fixed += 0 if lookups.wide is None or hashed is not None else lookups.wide.nbytes
+    whole_wide = 0 if hashed is None else hashed.nbytes
+    wide = _Weights(hashed)
     rows = None if lookups.near is None else _Packing(lookups.near.index.rows())
     bits = _deep_bits(lookups, most_bytes - fixed, wide, rows)
     deep = _deep_bytes(lookups, *bits) if bits else 0
@@ -140,7 +141,7 @@ def fold_within(model: HashfoldModel, most_bytes: int) -> Fold:
     if lookups.near.index.nbytes + whole_wide <= rest:
         return Fold(**own)
     share = rows.share(min(rest - wide.bytes(1), max(rows.shared(rest), rest - wide.bytes(wide.wanted))))
-    weights = wide.within(rest - rows.bytes(share)) if lookups.wide is not None else None
+    weights = None if hashed is None else wide.within(rest - rows.bytes(share))
     return Fold(**own, weights=weights, near_bits=NEAR_BITS, near_share=share)
 
 
@@ -159,8 +160,7 @@ def _deep_bits(lookups: Lookups, most: int, wide: _Weights, rows: _Packing | Non
 class _Weights:
     """How many weights of their own a wide path should have, and at most how many bytes they take."""
 
-    def __init__(self, wide: Wide | PrunedWide | None) -> None:
-        assert not isinstance(wide, PrunedWide)
+    def __init__(self, wide: Wide | None) -> None:
         self.wanted = 0 if wide is None else max(1, wide.num_buckets // BUCKETS_A_WEIGHT)
         self._virtual = 1 if wide is None else wide.num_features * max(1, wide.num_labels)
 
@@ -218,7 +218,7 @@ def _hashed(lookups: Lookups) -> Wide:
     return lookups.wide
 
 
-def _smaller_wide(lookups: Lookups, stored: Dataset, buckets: int) -> Wide | None:
+def _smaller_wide(lookups: Lookups, stored: Dataset, buckets: int) -> Wide | PrunedWide | None:
     wide = _hashed(lookups)
     config = LookupConfig(buckets=buckets, wide_epochs=wide.rule.epochs, wide_lr=wide.rule.lr)
     lists = shortlists(lookups, stored, np.arange(len(stored), dtype=np.int32), config)

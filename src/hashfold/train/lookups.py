@@ -18,6 +18,7 @@ from hashfold.model import (
     Lookups,
     Near,
     Outputs,
+    PrunedWide,
     Wide,
     combinations,
     feature_names,
@@ -26,6 +27,7 @@ from hashfold.model import (
 )
 from hashfold.model.mixing import STARTS
 from hashfold.sparse import Int32, Int64, Ragged, RaggedIds
+from hashfold.train.pruning import prune
 
 FEWEST_ROWS = 20  # held-out rows with a true label among their candidates; fewer cannot fit the weights
 _BLOCK_ROWS = 8_192
@@ -40,7 +42,8 @@ class LookupConfig:
     least_rows: of a label that the network learns, 1: all labels; those with fewer are left to the neighbours and
     the cross weights, so above 1 there must be near.
     shortlist: labels of a row's neighbours that the cross weights learn to tell from its own. buckets: cross
-    weights in all, a byte each. wide_epochs, wide_lr: of their training (Adagrad, linear decay). starts: of the
+    weights in all, a byte each. weights: above 0, the largest so many are kept instead, each its own, see
+    `hashfold.train.pruning`. wide_epochs, wide_lr: of their training (Adagrad, linear decay). starts: of the
     mixture of all scores, see `fit_mixer`. rare: favours labels seen rarely, for PSP@k at the price of P@k: in the
     fit of the mixture a true label counts 1 / propensity to this power, beside the others of its row (0: all
     alike; 1/2 is a good try), and probabilities are fitted as ever. threads: as of `TrainConfig`.
@@ -52,6 +55,7 @@ class LookupConfig:
     least_rows: int = 1
     shortlist: int = 60
     buckets: int = 2**24
+    weights: int = 0
     wide_epochs: int = 3
     wide_lr: float = 0.4
     starts: int = STARTS
@@ -76,6 +80,7 @@ class LookupConfig:
         for name in ("shortlist", "wide_epochs", "starts", "least_rows"):
             checks.integer(op, name, getattr(self, name), low=1)
         checks.integer(op, "buckets", self.buckets, low=1, high=2**28)
+        checks.integer(op, "weights", self.weights, low=0, high=2**30)
         checks.integer(op, "held_out", self.held_out, low=0)
         checks.integer(op, "seed", self.seed, low=0)
         checks.number(op, "wide_lr", self.wide_lr, above=0.0)
@@ -216,7 +221,7 @@ def _concatenated(parts: list[Ragged]) -> Ragged:
     return Ragged(np.concatenate([[0], np.cumsum(counts)]), np.concatenate([part.ids for part in parts]))
 
 
-def fit_wide(rows: Dataset, pairs: Ragged, config: LookupConfig) -> Wide | None:
+def fit_wide(rows: Dataset, pairs: Ragged, config: LookupConfig) -> Wide | PrunedWide | None:
     if "wide" not in config.parts:
         return None
     wide = Wide(
@@ -229,6 +234,8 @@ def fit_wide(rows: Dataset, pairs: Ragged, config: LookupConfig) -> Wide | None:
         lr=config.wide_lr,
         seed=config.seed,
     )
+    if config.weights:
+        return prune(rows, pairs, config.weights, wide.rule, start_bias=wide.start_bias)
     rank = np.arange(len(pairs.ids)) - np.repeat(pairs.indptr[:-1], pairs.counts)
     wide.fit(rows.x, pairs, (rank < np.repeat(rows.y.counts, pairs.counts)).astype(np.float32))
     return wide

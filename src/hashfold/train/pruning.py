@@ -13,6 +13,7 @@ from hashfold.model.pruned import BITS
 from hashfold.model.wide import by_label
 from hashfold.sparse import CsrBatch, Float32, Float64, Ragged
 
+BUCKETS_A_WEIGHT = 5  # a weight of its own is worth more than so many buckets; more weights add little
 SAMPLE = 16  # one label in so many tells how large the weights are that will be kept
 FEWEST_SAMPLED = 200  # labels
 SLACK = 0.8  # of the least weight that the sample would keep: what others are asked for
