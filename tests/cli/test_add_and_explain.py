@@ -123,6 +123,13 @@ def test_tiny_data(count: int, rows: Trained, tmp_path: Path) -> None:
     assert succeed("predict", tmp_path / "m", "--explain", stdin=LIKE).stdout.startswith("row 0:")
 
 
+def test_cross_weights_of_their_own(tmp_path: Path, rows: Trained) -> None:
+    answer = succeed_json("train", rows.train, "-o", tmp_path / "m", *FEW, "--weights", "500")
+    assert answer["settings"]["training"]["weights"] == 500
+    assert succeed("predict", tmp_path / "m", "--explain", stdin=LIKE).stdout.startswith("row 0:")
+    assert "weights" in refuse("train", rows.train, "-o", tmp_path / "n", "--weights", "-1")
+
+
 def test_one_label_only(tmp_path: Path, rows: Trained) -> None:
     lines = [f"0 {n % 5}:1 {5 + n % 3}:2" for n in range(80)]
     (tmp_path / "one.txt").write_text("\n".join([f"80 {FEATURES} 1", *lines]) + "\n")

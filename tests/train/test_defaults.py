@@ -73,7 +73,10 @@ def test_high_effort_keeps_fewer_cross_weights_each_its_own_of_many_rows() -> No
     high, normal = (choose(TYPICAL, effort=effort)[2] for effort in ("high", "normal"))
     assert (high.weights, normal.weights) == (high.buckets // 5, 0)
     assert choose(TYPICAL, {"weights": 77})[2].weights == 77
-    few_rows, few_rows_a_label = replace(TYPICAL, rows=5_000), replace(TYPICAL, labels_seen=300_000, labels=300_000)
+    few_rows, few_rows_a_label = (
+        replace(TYPICAL, rows=5_000),
+        replace(TYPICAL, labels_seen=300_000, labels=300_000),
+    )
     few_rows_a_label = replace(few_rows_a_label, label_count_quantiles={"99": 2.0})
     for found in (few_rows, few_rows_a_label):
         assert choose(found, effort="high", parts=("wide", "near"))[2].weights == 0

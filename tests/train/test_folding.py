@@ -52,11 +52,11 @@ def test_every_part_is_smaller_and_the_model_nearly_as_good(model, small, data) 
 
 def test_cross_weights_of_their_own_stay_as_they_are(data, tmp_path) -> None:
     trained = fit_model(data[0], overrides={"epochs": 2, "hidden": 40, "weights": 6_000})[0]
-    fold = fold_within(trained, 60_000)
+    fold = fold_within(trained, 80_000)
     assert (fold.weights, fold.buckets, fold.near_bits) == (None, None, 2)
     small = fold_model(trained, fold)
     assert small.lookups.wide is trained.lookups.wide
-    assert sum(f.stat().st_size for f in small.save(tmp_path / "m").glob("*.safetensors")) < 80_000
+    assert sum(f.stat().st_size for f in small.save(tmp_path / "m").glob("*.safetensors")) < 90_000
     assert small.evaluate(data[1], (1,))["P@1"] > trained.evaluate(data[1], (1,))["P@1"] - 0.06
     with pytest.raises(InputError, match="a model is folded once"):
         fold_within(small, 50_000)
