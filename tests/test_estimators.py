@@ -278,6 +278,7 @@ def test_one_class_only() -> None:
         ({"parts": ("wide", "near"), "hidden": 8}, "hidden"),
         ({"parts": ("deep", "luck")}, "parts"),
         ({"buckets": 0}, "buckets"),
+        ({"rare": -1}, "rare"),
     ],
 )
 def test_unusable_effort_and_parts(settings: dict[str, Any], words: str) -> None:

@@ -23,7 +23,7 @@ from hashfold.train import fit_model, progress
 _OP = "HashfoldClassifier"
 _SETTINGS = (
     *("hidden", "loss", "dropout", "negatives", "hard_negatives", "index", "lr"),
-    *("epochs", "batch_size", "patience", "seed", "threads", "buckets", "least_rows"),
+    *("epochs", "batch_size", "patience", "seed", "threads", "buckets", "least_rows", "rare"),
 )
 
 
@@ -41,7 +41,8 @@ class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         effort: "low", "normal" or "high": accuracy for training time. parts: the look-ups of the model, of "deep",
             "wide" and "near"; deep or near proposes labels. None: all three, less those that the data rules
             out. buckets: cross weights of "wide", a byte each. least_rows: of a label that "deep" learns; the
-            others know the rest.
+            others know the rest. rare: favours labels seen rarely, 0.5 is a good try: what true labels count where
+            scores are combined, 1 / propensity to this power.
         weighting: of the input: "auto" (tf-idf for sparse counts, else rows scaled to length 1),
             "tfidf", "normalize", "none".
         min_df: words in fewer texts are dropped, where X is texts.
@@ -73,6 +74,7 @@ class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         parts: Sequence[str] | None = None,
         buckets: int | None = None,
         least_rows: int | None = None,
+        rare: float | None = None,
         weighting: str = "auto",
         min_df: int = 1,
         seed: int = 0,
@@ -93,6 +95,7 @@ class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.parts = parts
         self.buckets = buckets
         self.least_rows = least_rows
+        self.rare = rare
         self.weighting = weighting
         self.min_df = min_df
         self.seed = seed
