@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.common import chosen, data_folder, hashfold, scratch, table, write, written
 
 NEEDS = ("HASHFOLD_DATA",)
-MEGABYTES = {"eurlex57k": (6, 9, 12), "acl-authors": (30, 45, 60)}
+MEGABYTES = {"eurlex57k": (3, 4, 6), "acl-authors": (15, 20, 30)}
 MEMORY = """
 import ctypes, gc, sys, numpy
 from hashfold import memory

@@ -98,6 +98,7 @@ bool PackedLists::load(const uint8_t*& at, const uint8_t* end, int64_t rows) {
         next += bytes;
         if (next - begin >= int64_t{1} << 32) return false;
     }
+    loaded.data_.reserve(next - begin + kPadding);  // growing afterwards would double it
     loaded.data_.assign(begin, next);
     loaded.data_.resize(loaded.data_.size() + kPadding);
     for (int32_t key = 0; key < static_cast<int32_t>(starts_.size()); ++key)
