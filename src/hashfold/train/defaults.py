@@ -198,6 +198,9 @@ def _settle_network(
     if phased:
         _settle_phases(network, settle)
     held = _settle_norms(network, settle, given)
+    if network["loss"] == "softmax" and not dense and not held:
+        length = START / math.sqrt(max(1, network["hidden"]))
+        settle(network, "label_start", length, "label vectors start where their rows are")
     rate = HELD_RATE if held else 1e-2 if rows < FEW_STEPS else 5e-3
     settle(network, "lr", rate, "Adam, with warm-up and cosine decay")
 
@@ -225,8 +228,6 @@ def _settle_phases(network: dict[str, Any], settle: Any) -> None:
     settle(network, "index", "tree", "of the output layer, asked in training")
     settle(network, "index_options", {"probes": 8}, "clusters visited: negatives need not be the hardest")
     settle(network, "reinsert", "fixed:100", "labels that moved are found where they are")
-    length = START / math.sqrt(network["hidden"])
-    settle(network, "label_start", length, "label vectors start where their rows are")
 
 
 def _settle_norms(network: dict[str, Any], settle: Any, given: Mapping[str, Any]) -> bool:
