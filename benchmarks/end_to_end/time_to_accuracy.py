@@ -3,10 +3,10 @@
 128 hidden, softmax, dropout .3, Adam at 5e-3 with warm-up and cosine decay, label biases at the log prior;
 batches of 256. Ways: the labels of the batch only; those and 4,096 uniform negatives (PyTorch too, with its
 fastest step, from the same initial weights, over the same rows); those and 8 labels looked up by each row; both;
-phases (labels only, then 2 looked up, then 8); labels only and phases from label vectors that start where their
-rows are; and labels of five rows or more alone, the others never learned or proposed (and counted as missed).
-They run alternately, an epoch or a part of one each, and are then scored on test rows, off the clock; all else
-counts, building the index and starting the label vectors too.
+phases (labels only, then 2 looked up, then 8 and 1,024 uniform); labels only and phases from label vectors that
+start where their rows are; and labels of five rows or more alone, the others never learned or proposed (and
+counted as missed). They run alternately, an epoch or a part of one each, and are then scored on test rows, off
+the clock; all else counts, building the index and starting the label vectors too.
 
 Sets: planted-670k (made up, 670,091 labels; the most frequent label has P@1 .12, ten neighbours .59) and, if
 HASHFOLD_DATA is there, acl-authors and kowiki-articles (1.4 rows a label: hardly anything to learn). BENCH_SETS;
