@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from hashfold import checks
 from hashfold.index.base import Arrays, state_array
@@ -125,7 +126,7 @@ def fit_mixer(
     mean, scale = features.mean(0), np.maximum(features.std(0), 1e-6)
     z = (features - mean) / scale
     share = true.astype(np.float64) if weights is None else np.where(true, weights, 0.0)
-    with threadpool_limits(1, user_api="blas"):  # L-BFGS-B's own products are far too small for threads
+    with _libraries().limit(limits=1, user_api="blas"):  # L-BFGS-B's own products are far too small for threads
         linear = _fit(_lists(z, share, first), _Shape(len(names), 0), seed).linear
         lists = _lists(z, share, _chosen(z @ linear, indptr, true))
         if rows < ROWS_FOR_UNITS:
@@ -136,6 +137,12 @@ def fit_mixer(
             found = _fit(lists, _Shape(len(names), UNITS * starts), seed, linear, MORE_ITERATIONS)
         mixer = Mixer(tuple(names), mean, scale, *found, chance=np.array([1.0, -1.0, 0.0]))
         return replace(mixer, chance=_fit_chance(mixer.scores(features), indptr, true))
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Found once: to look for them takes as long as a small fit."""
+    return ThreadpoolController()
 
 
 def _mean(fitted: Sequence[Weights]) -> Weights:
