@@ -28,7 +28,7 @@ import torch
 from benchmarks.common import chosen, data_folder, plot, table, write, written
 from benchmarks.end_to_end import huge_output
 from benchmarks.peers.torch_network import TorchNetwork
-from hashfold.train.defaults import RISING
+from hashfold.train.defaults import RISING, START
 
 PLANTED = "planted-670k"
 LR, HIDDEN, BATCH, NEGATIVES, DROPOUT, TESTS = 5e-3, 128, 256, 4096, 0.3, 4000
@@ -61,7 +61,6 @@ SETS = {
     PLANTED: Task(0.5, 4, 2, 1000),
     "kowiki-articles": Task(0.005, 1, 4, 2000, rare=True),
 }
-START = 8.0  # a length; 4 does as well
 WAYS = {
     "labels only": Way(((1.0, 0, 0),)),
     "uniform": Way(((1.0, 0, NEGATIVES),)),

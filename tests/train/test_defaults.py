@@ -41,8 +41,7 @@ def test_a_softmax_over_many_labels_alone_starts_at_their_rows_and_looks_up_late
     assert (network.loss, network.index) == ("softmax", "tree")
     assert network.phases[0][1:] == [0, 0]
     assert 0 < network.phases[1][1] < network.phases[2][1]
-    assert 0 < network.label_start == choose(replace(TYPICAL, labels=10**6), parts=("deep",))[0].label_start
-    assert choose(TYPICAL)[0].label_start > network.label_start  # of a narrower one
+    assert network.label_start == choose(TYPICAL)[0].label_start > 0
     assert choose(TYPICAL, {"label_norm": 12.0}, parts=("deep",))[0].label_start == 0.0
     for asked in (
         {"negatives": 512},
