@@ -1,22 +1,24 @@
 """A whole trained model folded to a few sizes: accuracy, bytes on disk, memory of the loaded model.
 
-HASHFOLD_DATA; BENCH_SETS (results of the others stay); BENCH_MODELS: folder of models trained before, by the name
-of their set (otherwise each is trained).
+HASHFOLD_DATA; BENCH_SETS (results of the others stay), BENCH_SEEDS: a model each, of which the table has the medians;
+BENCH_MEGABYTES: the sizes (by default some, of each set).
 """
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import chosen, data_folder, hashfold, scratch, table, write, written
+from benchmarks.common import chosen, data_folder, hashfold, medians, scratch, seeds, table, write, written
 
 NEEDS = ("HASHFOLD_DATA",)
 MEGABYTES = {"eurlex57k": (3, 4, 6), "acl-authors": (15, 20, 30)}
+KEYS = ("P@1", "P@3", "P@5", "folder_mb", "resident_mb", "ms_per_row", "seconds")
 MEMORY = """
 import ctypes, gc, sys, numpy
 from hashfold import memory
@@ -50,25 +52,34 @@ def figures(model: Path, test: Path) -> dict[str, Any]:
     return found | {"folder_mb": disk, "resident_mb": resident_mb(model, test)}
 
 
+def folded(train: Path, test: Path, seed: int, sizes: Iterable[float]) -> dict[str, dict[str, Any]]:
+    """Figures of a model trained with this seed, and of what is made of it, by size."""
+    with scratch() as made:
+        whole = made / "whole"
+        hashfold("train", train, "-o", whole, "--quiet", "--seed", seed)
+        found = {"whole": figures(whole, test)}
+        for most in sizes:
+            small = made / f"small-{most:g}"
+            began = time.perf_counter()
+            fold = hashfold("compress", whole, "-o", small, "--megabytes", most)["fold"]
+            seconds = time.perf_counter() - began
+            found[f"{most:g} MB"] = {"fold": fold, "seconds": seconds, **figures(small, test)}
+        return found
+
+
 def main() -> None:
     folder, result, rows = data_folder(), written("whole_model"), []
+    asked = os.environ.get("BENCH_MEGABYTES")
     for name in chosen(tuple(MEGABYTES)):
         train, test = folder / name / "train.txt.xz", folder / name / "test.txt.xz"
-        with scratch() as made:
-            trained = os.environ.get("BENCH_MODELS")
-            whole = Path(trained) / name if trained else made / "whole"
-            if not trained:
-                hashfold("train", train, "-o", whole, "--quiet")
-            result[name] = {"whole": figures(whole, test)}
-            for most in MEGABYTES[name]:
-                small = made / f"small-{most}"
-                fold = hashfold("compress", whole, "-o", small, "--megabytes", most)["fold"]
-                result[name][f"{most} MB"] = {"fold": fold, **figures(small, test)}
+        sizes = [float(most) for most in asked.split(",")] if asked else MEGABYTES[name]
+        runs = [folded(train, test, seed, sizes) for seed in seeds()]
+        result[name] = {who: {"runs": [run[who] for run in runs]} for who in runs[0]}
         for who, found in result[name].items():
-            keys = ("P@1", "P@3", "P@5", "folder_mb", "resident_mb", "ms_per_row")
-            rows.append([name, who, json.dumps(found.get("fold", {})), *(found[key] for key in keys)])
+            found["median"] = medians(found["runs"])
+            rows.append([name, who, *(found["median"].get(key, 0.0) for key in KEYS)])
         write("whole_model", result)
-    table(["set", "most", "fold", "P@1", "P@3", "P@5", "folder MB", "resident MB", "ms/row"], rows)
+    table(["set", "most", "P@1", "P@3", "P@5", "folder MB", "resident MB", "ms/row", "fold s"], rows)
 
 
 if __name__ == "__main__":
