@@ -1,6 +1,6 @@
 """A whole trained model folded to a few sizes: accuracy, bytes on disk, memory of the loaded model.
 
-HASHFOLD_DATA; BENCH_SETS (results of the others stay), BENCH_SEEDS: a model each, of which the table has the medians;
+HASHFOLD_DATA; BENCH_SETS (results of the others stay); BENCH_SEEDS: a model each, and the table has the medians;
 BENCH_MEGABYTES: the sizes (by default some, of each set).
 """
 
