@@ -73,9 +73,9 @@ def fold_model(model: HashfoldModel, fold: Fold, say: Callable[[str], None] = la
 
     deep: codebooks and packed codes, from which rows are computed where they are used; it can be trained no more.
     wide: trained anew on the rows that near stores, in fewer buckets; or without hashing, its largest weights kept
-    and trained once more. near: the heaviest terms of each row, in
-    packed lists. What the look-ups then say is scaled to what they said before, on a sample of the stored rows
-    (each without itself as a neighbour, by least squares), so that the mixture goes on as it was fitted.
+    and trained once more. near: the heaviest terms of each row, in packed lists. What the look-ups then say is
+    scaled to what they said before, on a sample of the stored rows (each without itself as a neighbour, by least
+    squares), so that the mixture goes on as it was fitted.
 
     Raises InputError, and nothing is changed: a model without the part to be folded, or folded already; buckets
     and no neighbours to train on.
