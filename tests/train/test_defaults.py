@@ -36,6 +36,14 @@ def test_many_labels_are_sampled_and_few_computed() -> None:
     assert not computed.phases
 
 
+def test_of_many_rows_labels_that_are_drawn_start_at_their_rows_and_need_fewer_epochs() -> None:
+    drawn, computed = (choose(replace(TYPICAL, labels=n)) for n in (4_000, 1_000))
+    assert (drawn[0].loss, drawn[0].label_start > 0, computed[0].label_start) == ("sigmoid", True, 0)
+    assert drawn[1].epochs < computed[1].epochs
+    assert choose(replace(TYPICAL, labels=4_000, rows=5_000))[0].label_start == 0
+    assert choose(replace(TYPICAL, labels=4_000), {"label_start": 0.0})[1].epochs == computed[1].epochs
+
+
 def test_a_softmax_over_many_labels_alone_starts_at_their_rows_and_looks_up_later() -> None:
     network = choose(TYPICAL, parts=("deep",))[0]
     assert (network.loss, network.index) == ("softmax", "tree")

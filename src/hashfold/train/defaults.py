@@ -197,7 +197,8 @@ def _settle_network(
     if phased:
         _settle_phases(network, settle)
     held = _settle_norms(network, settle, given)
-    if network["loss"] == "softmax" and not dense and not held:
+    large = combine and rows >= LARGE_ROWS
+    if (network["loss"] == "softmax" or large) and not dense and not held:
         settle(network, "label_start", START, "label vectors start where their rows are")
     rate = HELD_RATE if held else 1e-2 if rows < FEW_STEPS else 5e-3
     settle(network, "lr", rate, "Adam, with warm-up and cosine decay")
@@ -271,7 +272,8 @@ def _settle_training(
     enough = -(-FEW_STEPS * batch // rows) if rows else 1  # epochs for FEW_STEPS steps
     usual = 6 if rows >= HUGE_ROWS else 9 if network.get("negatives") == 0 else 12
     if combine and rows >= LARGE_ROWS:  # the other look-ups carry what a longer run would add
-        usual, enough = 3 if rows >= HUGE_ROWS else 9 if found.labels <= DENSE_LABELS else 6, 1
+        few = 5 if network.get("label_start") else 9  # labels that start at their rows have less far to go
+        usual, enough = 3 if rows >= HUGE_ROWS else few if found.labels <= DENSE_LABELS else 6, 1
     longer = EFFORTS[effort] if rows >= LARGE_ROWS else min(1.0, EFFORTS[effort])
     epochs = max(1, round(longer * min(100, max(usual, enough))))
     settle(training, "epochs", epochs, f"{rows} rows, {effort} effort")
