@@ -100,19 +100,6 @@ def examples(name: str, tests: int | None = TESTS) -> tuple[Any, Any]:
     return train, test.take(np.arange(min(tests or len(test), len(test))))
 
 
-def with_rows(train: Any, least: int) -> tuple[Any, Any]:
-    """The labels that have so many rows, numbered anew, the rows that have any, and the labels' numbers before."""
-    from hashfold.data import Dataset, drop_unusable, label_counts
-    from hashfold.sparse import RaggedIds
-
-    labels = np.flatnonzero(label_counts(train.y) >= least).astype(np.int32)
-    keep = np.isin(train.y.ids, labels)
-    counts = np.bincount(np.repeat(np.arange(len(train)), train.y.counts)[keep], minlength=len(train))
-    ids = np.searchsorted(labels, train.y.ids[keep]).astype(np.int32)
-    y = RaggedIds(np.concatenate([[0], np.cumsum(counts)]), ids, len(labels))
-    return drop_unusable(Dataset(train.x, y))[0], labels
-
-
 def settings(way: Way) -> dict[str, Any]:
     """Of the network. One phase without look-ups is the plain setting: its negatives are drawn ahead."""
     first = way.phases[0]
@@ -126,6 +113,7 @@ class Contender:
 
     def __init__(self, name: str, train: Any, test: Any, rounds: int) -> None:
         from hashfold.data import label_counts
+        from hashfold.model import Outputs
         from hashfold.train import TrainConfig
         from hashfold.train.loader import Loader
 
@@ -133,7 +121,8 @@ class Contender:
         self.curve: list[tuple[float, float]] = []
         self.config = TrainConfig(epochs=rounds, batch_size=BATCH)
         way = WAYS["uniform" if name == PEER else name]
-        train, self.labels = with_rows(train, way.least)
+        self.outputs = Outputs.with_rows(label_counts(train.y), way.least)
+        train = self.outputs.learned(train)
         shape = train.num_features, train.num_labels
         self.net = huge_output.network_over(*shape, dropout=DROPOUT, lr=LR, **settings(way))
         self.net.set_label_prior(label_counts(train.y), len(train))
@@ -174,7 +163,7 @@ class Contender:
 
         if self.peer is not None:
             self.peer.copy_to(self.net)
-        top = self.labels[self.net.top_k(self.test.x, 1)[0]]
+        top = self.outputs.labels(self.net.top_k(self.test.x, 1)[0])
         self.net._searchers.clear()  # its memory
         self.curve.append((self.seconds, evaluate(top, self.test.y, ks=(1,))["P@1"]))
 

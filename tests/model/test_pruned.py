@@ -203,12 +203,13 @@ def test_few_weights_tell_labels_apart_and_a_sample_finds_the_same(monkeypatch) 
     rows = Dataset(x, RaggedIds(np.arange(401), truth, LABELS))
     others = (truth[:, None] + np.arange(LABELS)) % LABELS
     pairs = Ragged(np.arange(401) * LABELS, others.ravel().astype(np.int32))
+    targets = (np.arange(400 * LABELS) % LABELS == 0).astype(np.float32)
     rule = Wide(FEATURES, LABELS, budget_buckets=1000, epochs=4, lr=0.4).rule
-    wide = prune(rows, pairs, 3 * LABELS, rule)
+    wide = prune(rows, pairs, targets, 3 * LABELS, rule)
     assert (wide.scores(x, pairs).reshape(400, LABELS).argmax(1) == 0).mean() > 0.95
     kept = sum(np.count_nonzero(wide_weights(wide, label)) for label in range(LABELS))
     assert LABELS < kept <= 3 * LABELS
     monkeypatch.setattr(pruning, "SAMPLE", 2)
     monkeypatch.setattr(pruning, "FEWEST_SAMPLED", 3)
-    sampled = prune(rows, pairs, 3 * LABELS, rule)
+    sampled = prune(rows, pairs, targets, 3 * LABELS, rule)
     np.testing.assert_array_equal(sampled.scores(x, pairs), wide.scores(x, pairs))

@@ -20,7 +20,10 @@ from hashfold.model.storage import check_storage
 from hashfold.nn import SampledSigmoidLoss, SampledSoftmaxLoss
 from hashfold.sparse import CsrBatch, Float32, Int32
 
-LOSSES = {"softmax": SampledSoftmaxLoss, "sigmoid": SampledSigmoidLoss}
+LOSSES: dict[str, type[SampledSoftmaxLoss] | type[SampledSigmoidLoss]] = {
+    "softmax": SampledSoftmaxLoss,
+    "sigmoid": SampledSigmoidLoss,
+}
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hashfold import checks
+from hashfold.data import Dataset
 from hashfold.index import ExactIndex
 from hashfold.model.deep import DeepPath
 from hashfold.sparse import CsrBatch, Float32, Int32, Int64, Ragged, RaggedIds
@@ -77,6 +78,13 @@ class Outputs:
         ids = np.where(places < 0, len(self.ids) + y.ids, places).astype(np.int32)
         row = np.repeat(np.arange(len(y)), y.counts)
         return RaggedIds(y.indptr, ids[np.lexsort((ids, row))], len(self.ids) + y.num_ids)
+
+    def learned(self, rows: Dataset) -> Dataset:
+        """The rows with labels that have an output, and only those labels, as outputs."""
+        if not self.partial:
+            return rows
+        y = self.of(rows.y).below(len(self))
+        return replace(rows, y=y, label_names=None).take(np.flatnonzero(y.counts))
 
 
 @dataclass(frozen=True)

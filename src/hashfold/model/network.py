@@ -99,9 +99,10 @@ class LookupNetwork(DeepPath):
     def start_labels(self, x: CsrBatch, y: RaggedIds, block_rows: int = 8192) -> None:
         """Starts label vectors where their rows are: at the mean of these rows' h(x), less that of all rows.
 
-        They get the length `config.label_start`, or `config.label_norm` if that holds them to one; labels without
-        rows stay at their random start. Training then has less far to go, and fewer epochs will do. Cost: one
-        forward pass, and a row added for each label of each row.
+        x: training rows (rows, num_features); y: their labels, (rows, num_labels). Vectors get the length
+        `config.label_start`, or `config.label_norm` if that holds them to one; labels without rows stay at their
+        random start. Training then has less far to go, and fewer epochs will do. Cost: one forward pass, and a row
+        added for each label of each row.
         """
         sums, mean = torch.zeros_like(self.output.weight), torch.zeros(self.config.hidden)
         for at in range(0, len(x), block_rows):

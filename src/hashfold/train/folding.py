@@ -17,7 +17,7 @@ from hashfold.model.near import heavier_share
 from hashfold.model.pruned import list_bytes, table_bytes
 from hashfold.sparse import CsrBatch, Float32, Int64, Ragged
 from hashfold.train.lookups import LookupConfig, fit_wide, shortlists
-from hashfold.train.pruning import BUCKETS_A_WEIGHT, prune
+from hashfold.train.pruning import BUCKETS_A_WEIGHT
 
 SAMPLE_ROWS = 2_000
 DEEP = ((3, 3), (2, 3), (1, 2))
@@ -92,14 +92,11 @@ def fold_model(model: HashfoldModel, fold: Fold, say: Callable[[str], None] = la
         folded.network = None
         folded.mixers = {key: mixer for key, mixer in lookups.mixers.items() if "deep" not in mixer.names}
         say("deep: left out")
-    if fold.buckets is not None and lookups.wide is not None:
+    if (fold.buckets or fold.weights) and lookups.wide is not None:
         assert stored is not None
-        folded.wide = _smaller_wide(lookups, stored, fold.buckets)
-        say(f"wide: {fold.buckets:,} buckets instead of {_hashed(lookups).num_buckets:,}")
-    if fold.weights is not None and lookups.wide is not None:
-        assert stored is not None
-        folded.wide = _pruned_wide(lookups, stored, fold.weights)
-        say(f"wide: {fold.weights:,} weights of their own, in {folded.wide.nbytes:,} bytes")
+        before, folded.wide = _hashed(lookups), _trained_again(lookups, stored, fold)
+        kept = f"{fold.buckets:,} buckets" if fold.buckets else f"{fold.weights:,} weights of their own"
+        say(f"wide: {kept} instead of {before.num_buckets:,} buckets")
     if fold.packs_near and lookups.near is not None:
         folded.near = lookups.near.packed(fold.near_bits or NEAR_BITS, fold.near_share or 1.0)
         say(f"near: {folded.near.index.nbytes:,} bytes of rows, not {lookups.near.index.nbytes:,}")
@@ -218,17 +215,18 @@ def _hashed(lookups: Lookups) -> Wide:
     return lookups.wide
 
 
-def _smaller_wide(lookups: Lookups, stored: Dataset, buckets: int) -> Wide | PrunedWide | None:
+def _trained_again(lookups: Lookups, stored: Dataset, fold: Fold) -> Wide | PrunedWide | None:
+    """In fewer buckets, or of the largest weights."""
     wide = _hashed(lookups)
-    config = LookupConfig(buckets=buckets, wide_epochs=wide.rule.epochs, wide_lr=wide.rule.lr)
+    config = LookupConfig(
+        buckets=fold.buckets or wide.budget_buckets,
+        weights=fold.weights or 0,
+        wide_epochs=wide.rule.epochs,
+        wide_lr=wide.rule.lr,
+        seed=wide.seed,
+    )
     lists = shortlists(lookups, stored, np.arange(len(stored), dtype=np.int32), config)
-    return fit_wide(stored, lists, replace(config, seed=wide.seed))
-
-
-def _pruned_wide(lookups: Lookups, stored: Dataset, weights: int) -> PrunedWide:
-    wide = _hashed(lookups)
-    lists = shortlists(lookups, stored, np.arange(len(stored), dtype=np.int32), LookupConfig())
-    return prune(stored, lists, weights, wide.rule, start_bias=wide.start_bias)
+    return fit_wide(stored, lists, config)
 
 
 def _adapt(before: Lookups, after: Lookups, stored: Dataset) -> None:

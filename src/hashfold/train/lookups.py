@@ -222,6 +222,7 @@ def _concatenated(parts: list[Ragged]) -> Ragged:
 
 
 def fit_wide(rows: Dataset, pairs: Ragged, config: LookupConfig) -> Wide | PrunedWide | None:
+    """Cross weights trained on pairs of a row and a label, each row's own labels first; None without wide."""
     if "wide" not in config.parts:
         return None
     wide = Wide(
@@ -234,10 +235,11 @@ def fit_wide(rows: Dataset, pairs: Ragged, config: LookupConfig) -> Wide | Prune
         lr=config.wide_lr,
         seed=config.seed,
     )
-    if config.weights:
-        return prune(rows, pairs, config.weights, wide.rule, start_bias=wide.start_bias)
     rank = np.arange(len(pairs.ids)) - np.repeat(pairs.indptr[:-1], pairs.counts)
-    wide.fit(rows.x, pairs, (rank < np.repeat(rows.y.counts, pairs.counts)).astype(np.float32))
+    targets = (rank < np.repeat(rows.y.counts, pairs.counts)).astype(np.float32)
+    if config.weights:
+        return prune(rows, pairs, targets, config.weights, wide.rule, start_bias=wide.start_bias)
+    wide.fit(rows.x, pairs, targets)
     return wide
 
 

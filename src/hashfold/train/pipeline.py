@@ -8,8 +8,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from hashfold import checks
 from hashfold.data import Dataset, TfIdf, drop_unusable, label_counts, statistics
 from hashfold.memory import peak_bytes
@@ -120,7 +118,7 @@ class _Run:
         outputs = Outputs.with_rows(label_counts(seen.y), beside.least_rows)
         if outputs.partial:
             self.say(f"deep learns {len(outputs)} labels, those of {beside.least_rows} rows or more")
-        seen, valid = _learned(seen, outputs), _to_learn(self.valid, outputs)
+        seen, valid = outputs.learned(seen), _to_learn(self.valid, outputs)
         network = LookupNetwork(replace(self.chosen.network, num_labels=len(outputs)))
         network.set_label_prior(label_counts(seen.y), len(seen))
         if self.chosen.network.label_start and not resume:
@@ -166,14 +164,6 @@ class _Run:
             for callback in self.callbacks:
                 callback.on_end(result)
         return lookups, result
-
-
-def _learned(rows: Dataset, outputs: Outputs) -> Dataset:
-    """The rows with labels that the network learns, and only those labels, as its outputs."""
-    if not outputs.partial:
-        return rows
-    y = outputs.of(rows.y).below(len(outputs))
-    return replace(rows, y=y, label_names=None).take(np.flatnonzero(y.counts))
 
 
 def _to_learn(rows: Dataset | None, outputs: Outputs) -> Dataset | None:

@@ -22,6 +22,7 @@ SLACK = 0.8  # of the least weight that the sample would keep: what others are a
 def prune(
     rows: Dataset,
     pairs: Ragged,
+    targets: Float32,
     weights: int,
     rule: FitRule,
     *,
@@ -30,15 +31,13 @@ def prune(
 ) -> PrunedWide:
     """A linear model of chosen pairs of a row and a label with at most `weights` weights that are not 0.
 
-    pairs: labels of each row, its own first. rule: of the training, as of `Wide`, and once more of the weights
-    left, which must make up for those that are gone (Han et al., NeurIPS 2015). Cost: of two
-    fits of a `Wide`, with as many buckets as features for each label; memory: 16 bytes for each weight that the
-    first one moves far enough to be among those kept.
+    pairs, targets: as of `Wide.fit`. rule: of the training, as of `Wide`, and once more of the weights left, which
+    must make up for those that are gone (Han et al., NeurIPS 2015). Cost: of two fits of a `Wide`, with as many
+    buckets as features for each label; memory: 16 bytes for each weight that the first one moves far enough to be
+    among those kept.
 
     Raises InputError: weights that overflowed.
     """
-    rank = np.arange(len(pairs.ids)) - np.repeat(pairs.indptr[:-1], pairs.counts)
-    targets = (rank < np.repeat(rows.y.counts, pairs.counts)).astype(np.float32)
     tasks, _ = by_label(rows.x, pairs, targets, rows.num_labels)
     bias = np.full(rows.num_labels, start_bias, np.float32)
     least = _least(rows.x, tasks, weights, rule, bias)
