@@ -13,7 +13,7 @@ void check(Array2<const float>& x, const MovedLayer& layer, Array2<float>& grad_
 }
 
 MovedLayer moved_layer(const RowOptimizer& rule, Array2<float>& weight, OptionalState& state1,
-                       OptionalState& state2, const RowOptimizer& bias_rule, OptionalState& bias,
+                       OptionalState& state2, const RowOptimizer& bias_rule, OptionalMatrix& bias,
                        OptionalState& bias_state1, OptionalState& bias_state2) {
     const RowParameter moved_bias = bias ? row_parameter(bias_rule, *bias, bias_state1, bias_state2)
                                          : RowParameter{{nullptr, 0, 1}, nullptr, nullptr};
@@ -33,7 +33,7 @@ void forward(Precision precision, Array2<const float> x, Array2<const float> wei
 
 void step(Precision precision, Array2<const float> grad, Array2<const float> x, OptionalIds ids,
           const RowOptimizer& rule, Array2<float> weight, OptionalState state1, OptionalState state2,
-          const RowOptimizer& bias_rule, OptionalState bias, OptionalState bias_state1, OptionalState bias_state2,
+          const RowOptimizer& bias_rule, OptionalMatrix bias, OptionalState bias_state1, OptionalState bias_state2,
           Array2<float> grad_x) {
     const ActiveIds active = active_ids(ids, weight.shape(0));
     const MovedLayer layer = moved_layer(rule, weight, state1, state2, bias_rule, bias, bias_state1, bias_state2);
@@ -46,7 +46,7 @@ void step(Precision precision, Array2<const float> grad, Array2<const float> x, 
 double loss_step(Precision precision, SampledLoss loss, Array2<const float> x, OptionalIds ids,
                  Array1<const float> weights, Array1<const int64_t> starts, Array1<const int64_t> positions,
                  const RowOptimizer& rule, Array2<float> weight, OptionalState state1, OptionalState state2,
-                 const RowOptimizer& bias_rule, OptionalState bias, OptionalState bias_state1,
+                 const RowOptimizer& bias_rule, OptionalMatrix bias, OptionalState bias_state1,
                  OptionalState bias_state2, Array2<float> grad_x) {
     const ActiveIds active = active_ids(ids, weight.shape(0));
     const MovedLayer layer = moved_layer(rule, weight, state1, state2, bias_rule, bias, bias_state1, bias_state2);

@@ -39,7 +39,7 @@ void update(const Input& x, const ActiveRows& active, const Array1<const float>&
     rowwise_linear_update(group_by_neuron(active, grad.data()), x, weight, bias);
 }
 
-RowStep bias_step(const RowOptimizer& rule, const OptionalState& bias, const OptionalState& state1,
+RowStep bias_step(const RowOptimizer& rule, const OptionalMatrix& bias, const OptionalState& state1,
                   const OptionalState& state2) {
     return {rule,
             bias ? row_parameter(rule, *bias, state1, state2) : RowParameter{{nullptr, 0, 0}, nullptr, nullptr}};
@@ -112,8 +112,8 @@ void bind_updates(nb::module_& m) {
         "rowwise_linear_update",
         [](Array2<const float> x, Array1<const int64_t> indptr, Array1<const int32_t> ids,
            Array1<const float> grad, const RowOptimizer& rule, Array2<float> weight, OptionalState state1,
-           OptionalState state2, const RowOptimizer& bias_rule, OptionalState bias, OptionalState bias_state1,
-           OptionalState bias_state2, OptionalState grad_x) {
+           OptionalState state2, const RowOptimizer& bias_rule, OptionalMatrix bias, OptionalState bias_state1,
+           OptionalState bias_state2, OptionalMatrix grad_x) {
             update(matrix(x), active_rows(indptr, ids), grad, {rule, row_parameter(rule, weight, state1, state2)},
                    bias_step(bias_rule, bias, bias_state1, bias_state2), grad_x ? grad_x->data() : nullptr);
         },
@@ -126,8 +126,8 @@ void bind_updates(nb::module_& m) {
         [](Array1<const int64_t> in_indptr, Array1<const int32_t> in_ids, Array1<const float> in_values,
            Array1<const int64_t> indptr, Array1<const int32_t> ids, Array1<const float> grad,
            const RowOptimizer& rule, Array2<float> weight, OptionalState state1, OptionalState state2,
-           const RowOptimizer& bias_rule, OptionalState bias, OptionalState bias_state1, OptionalState bias_state2,
-           OptionalArray1<float> grad_values) {
+           const RowOptimizer& bias_rule, OptionalMatrix bias, OptionalState bias_state1,
+           OptionalState bias_state2, OptionalArray1<float> grad_values) {
             update(csr<float>(in_indptr, in_ids, in_values), active_rows(indptr, ids), grad,
                    {rule, row_parameter(rule, weight, state1, state2)},
                    bias_step(bias_rule, bias, bias_state1, bias_state2),

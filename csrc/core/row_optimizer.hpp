@@ -18,16 +18,18 @@ struct RowOptimizer {
     float weight_decay;  // decoupled, on the rows that move
     float row_norm;      // above 0: rows are rescaled to this Euclidean norm after the update
     bool row_state;      // Adagrad, Adam: squares are averaged over the row, the last state is one number a row
+    bool bf16_moment;    // Adam with row_state: the first moment is kept in bfloat16
 };
 
 // The parameter and its state: as many rows as weight, of weight.cols numbers or of one; null where the rule has
-// no such state.
+// no such state. A first moment in bfloat16 is in state1_bf16, and state1 is null.
 struct RowParameter {
     Matrix<float> weight;
     float* state1;
     float* state2;
     int64_t state1_cols = 0;
     int64_t state2_cols = 0;
+    uint16_t* state1_bf16 = nullptr;
 };
 
 // weight[ids[i]] moves by grads[i]; ids are distinct.

@@ -27,6 +27,16 @@ from hashfold.kernels.native import core
 
 States = tuple[Tensor | None, Tensor | None]
 
+MOMENTS = ("fp32", "bf16")
+ADAM_STATES: dict[str, dict[str, Any]] = {
+    "full": {},
+    "rowwise": {"row_state": True},
+    "compact": {"row_state": True, "first_moment": "bf16"},
+}
+"""What `NetworkConfig.optimizer_state` means, as settings of `RowAdam`: 8, 4 and 2 bytes a weight."""
+_KINDS = {"row_state": False, "first_moment": "fp32"}
+"""The settings that say what state there is, and what older states that do not have them mean."""
+
 
 class Fusable(Protocol):
     """A module whose weight can be updated inside its backward pass."""
@@ -59,7 +69,7 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
     def native_rule(self, parameter: Parameter) -> Any:
         """This step's update rule for `parameter`, as the compiled core takes it."""
         group = self._group_of[id(parameter)]
-        return self._native(group, _has_row_state(parameter, group))
+        return self._native(group, _has_row_state(parameter, group), _has_bf16_moment(parameter, group))
 
     def states(self, parameter: Parameter) -> States:
         """The rule's state tensors, of the parameter's shape or (rows, 1); made of zeros on first use."""
@@ -69,7 +79,8 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
             if name not in state:
                 by_row = name == names[-1] and _has_row_state(parameter, group)
                 shape = (len(parameter), 1) if by_row else parameter.shape
-                state[name] = on_huge_pages(torch.empty(shape, dtype=torch.float32)).zero_()
+                dtype = torch.float32 if by_row or not _has_bf16_moment(parameter, group) else torch.bfloat16
+                state[name] = on_huge_pages(torch.empty(shape, dtype=dtype)).zero_()
         return (*(state[name] for name in names), None, None)[:2]
 
     @overload
@@ -94,8 +105,21 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
             group["step"] += 1
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As torch's; raises InputError for the state of an optimizer that keeps another kind of it."""
+        groups = state_dict["param_groups"]
+        for here, saved in zip(self.param_groups, groups, strict=False):
+            for name, usual in _KINDS.items():
+                now, before = here.get(name, usual), saved.get(name, usual)
+                if now != before:
+                    op, expected = f"{type(self).__name__}.load_state_dict", f"{name} must be {before!r} as saved"
+                    checks.fail(op, expected, repr(now), "make the optimizer that way, or train anew")
         super().load_state_dict(state_dict)
         self._group_of = {id(p): group for group in self.param_groups for p in group["params"]}
+        ids = (i for group in groups for i in group["params"])
+        for i, parameter in zip(ids, self._parameters(), strict=True):
+            for name, value in state_dict["state"].get(i, {}).items():
+                if value.dtype == torch.bfloat16:  # torch gave it the parameter's type
+                    self.state[parameter][name] = value
 
     @torch.no_grad()
     def move(self, parameter: Parameter, grad: Tensor) -> None:
@@ -117,8 +141,11 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
         return (p for group in self.param_groups for p in group["params"])
 
     @abstractmethod
-    def _native(self, group: dict[str, Any], row_state: bool) -> Any:
-        """The group's rule at its current step, as the compiled core takes it; row_state: one number a row."""
+    def _native(self, group: dict[str, Any], row_state: bool, bf16_moment: bool) -> Any:
+        """The group's rule at its current step, as the compiled core takes it.
+
+        row_state: one number a row; bf16_moment: first moments in bfloat16.
+        """
 
     @abstractmethod
     def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
@@ -131,7 +158,8 @@ class RowAdam(RowOptimizer):
     With a gradient in every row each step it equals `torch.optim.Adam` (with `weight_decay`, decoupled:
     `AdamW`). `row_norm` above 0 rescales every row that moves to that Euclidean norm. State: 8 bytes a weight;
     with `row_state` 4 and 4 a row: one second moment a row, of the mean of its squared gradients, as in Adam-mini
-    (Zhang et al. 2024); vectors keep one a number.
+    (Zhang et al. 2024); with `first_moment` "bf16" besides 2 and 4 a row: first moments are rounded to the nearest
+    bfloat16 after each update, which the unrounded ones make. Vectors keep two float32 a number.
     """
 
     _rule = 2
@@ -145,21 +173,25 @@ class RowAdam(RowOptimizer):
         weight_decay: float = 0.0,
         row_norm: float = 0.0,
         row_state: bool = False,
+        first_moment: str = "fp32",
     ) -> None:
+        checks.one_of("RowAdam", "first_moment", first_moment, MOMENTS)
+        if first_moment == "bf16" and not row_state:
+            checks.fail("RowAdam", "first_moment bf16 needs row_state=True", "row_state=False", "set both")
         for name, value in (("betas[0]", betas[0]), ("betas[1]", betas[1])):
             checks.number("RowAdam", name, value, low=0.0, high=1.0 - 1e-9)
         _check_common("RowAdam", lr, weight_decay, row_norm, eps)
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "row_norm": row_norm}
-        super().__init__(params, {**defaults, "row_state": row_state})
+        super().__init__(params, {**defaults, "row_state": row_state, "first_moment": first_moment})
 
-    def _native(self, group: dict[str, Any], row_state: bool) -> Any:
+    def _native(self, group: dict[str, Any], row_state: bool, bf16_moment: bool) -> Any:
         (beta1, beta2), t = group["betas"], group["step"] + 1
         root = math.sqrt(1.0 - beta2**t)
         lr = group["lr"] * root / (1.0 - beta1**t)
         # Decoupled decay takes the plain rate; the core multiplies by the corrected one.
         decay = group["weight_decay"] * group["lr"] / lr if lr else 0.0
         return core.RowOptimizer(
-            self._rule, lr, beta1, beta2, group["eps"] * root, decay, group["row_norm"], row_state
+            self._rule, lr, beta1, beta2, group["eps"] * root, decay, group["row_norm"], row_state, bf16_moment
         )
 
     def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
@@ -186,7 +218,7 @@ class RowAdagrad(RowOptimizer):
         defaults = {"lr": lr, "eps": eps, "weight_decay": weight_decay, "row_norm": row_norm}
         super().__init__(params, {**defaults, "row_state": row_state})
 
-    def _native(self, group: dict[str, Any], row_state: bool) -> Any:
+    def _native(self, group: dict[str, Any], row_state: bool, bf16_moment: bool) -> Any:
         return core.RowOptimizer(
             self._rule, group["lr"], 0.0, 0.0, group["eps"], group["weight_decay"], group["row_norm"], row_state
         )
@@ -214,7 +246,7 @@ class RowSGD(RowOptimizer):
             params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "row_norm": row_norm}
         )
 
-    def _native(self, group: dict[str, Any], row_state: bool) -> Any:
+    def _native(self, group: dict[str, Any], row_state: bool, bf16_moment: bool) -> Any:
         return core.RowOptimizer(
             self._rule, group["lr"], group["momentum"], 0.0, 0.0, group["weight_decay"], group["row_norm"]
         )
@@ -225,7 +257,12 @@ class RowSGD(RowOptimizer):
 
 def _has_row_state(parameter: Tensor, group: dict[str, Any]) -> bool:
     """It was asked for (older checkpoints do not say), and the parameter has rows."""
-    return bool(group.get("row_state", False)) and parameter.dim() == 2
+    return bool(group.get("row_state")) and parameter.dim() == 2
+
+
+def _has_bf16_moment(parameter: Tensor, group: dict[str, Any]) -> bool:
+    """Of a parameter with rows, as `_has_row_state`."""
+    return group.get("first_moment") == "bf16" and parameter.dim() == 2
 
 
 def _check_common(op: str, lr: float, weight_decay: float, row_norm: float, eps: float) -> None:

@@ -52,6 +52,8 @@ def trained(epochs: int = 12, **changes: object) -> LookupNetwork:
         {"loss": "softmax", "hard_negatives": 4, "index": "exact"},
         {"loss": "softmax", "hard_negatives": 4, "index": "lsh"},
         {"loss": "softmax", "unit_hidden": True, "label_norm": 12.0, "label_bias": False},
+        {"loss": "softmax", "optimizer_state": "rowwise"},
+        {"loss": "sigmoid", "optimizer_state": "compact"},
     ],
 )
 def test_learns_planted_labels(changes: dict[str, object]) -> None:
@@ -60,6 +62,19 @@ def test_learns_planted_labels(changes: dict[str, object]) -> None:
     untrained = evaluate(LookupNetwork(config(**changes)).top_k(x, 5)[0], y)["P@1"]
     assert untrained < 0.3
     assert evaluate(network.top_k(x, 5)[0], y)["P@1"] > 0.9
+
+
+@pytest.mark.parametrize(("kind", "bytes_a_weight"), [("full", 8), ("rowwise", 4), ("compact", 2)])
+def test_optimizer_state_is_as_small_as_it_says(kind: str, bytes_a_weight: int) -> None:
+    network = trained(1, optimizer_state=kind)
+    for layer in (network.input, network.output):
+        weight, bias = layer.weight, layer.bias
+        rows = 0 if kind == "full" else 4 * len(weight)
+        assert (
+            sum(s.nbytes for s in network.optimizer.state[weight].values())
+            == weight.numel() * bytes_a_weight + rows
+        )
+        assert bias is None or sum(s.nbytes for s in network.optimizer.state[bias].values()) == bias.numel() * 8
 
 
 def test_labels_start_where_their_rows_are() -> None:

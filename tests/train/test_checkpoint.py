@@ -346,10 +346,11 @@ def test_packed_state_comes_back_with_its_types(tmp_path):
         "a.b": torch.ones(2),
         "a": {"b": torch.zeros(2)},
         "empty": {},
+        "bits": torch.tensor([[1.5, -0.0, 3e38]], dtype=torch.bfloat16),
     }
     tensors = {}
     again = unpack(pack(state, "", tensors), {name: np.asarray(value) for name, value in tensors.items()})
-    assert len(tensors) == 4
+    assert len(tensors) == 5
     assert again["groups"] == state["groups"]
     assert isinstance(again["groups"][0]["betas"], tuple)
     assert again[0]["step"].shape == ()
@@ -357,6 +358,8 @@ def test_packed_state_comes_back_with_its_types(tmp_path):
     assert torch.equal(again["a.b"], torch.ones(2))
     assert torch.equal(again["a"]["b"], torch.zeros(2))
     assert again["empty"] == {}
+    assert again["bits"].dtype == torch.bfloat16
+    assert torch.equal(again["bits"], state["bits"])
 
 
 @pytest.mark.parametrize("bad", [{"x": object()}, {("a",): 1}, {"x": {1, 2}}])

@@ -18,6 +18,8 @@ NETWORK = NetworkConfig(num_features=40, num_labels=12, hidden=8, lr=0.02)
 KINDS = {
     "all labels": {"negatives": 0},
     "uniform negatives": {"negatives": 4},
+    "row-wise state": {"negatives": 4, "optimizer_state": "rowwise"},
+    "compact state": {"negatives": 4, "optimizer_state": "compact"},
     "sigmoid": {"negatives": 4, "loss": "sigmoid"},
     "held to a norm": {"negatives": 4, "unit_hidden": True, "label_norm": 4.0, "label_bias": False},
     "exact index": {"negatives": 3, "hard_negatives": 2},
@@ -121,6 +123,15 @@ def test_a_network_of_other_settings_is_refused(data, valid):
     for name, wrong in (("index", {}), ("marked_rows", state["marked_rows"][:, 1:])):
         with pytest.raises(InputError):
             network.load_resume_state(state | {name: wrong})
+
+
+def test_a_checkpoint_of_another_optimizer_state_is_refused(data, valid, tmp_path):
+    plan, stop = Checkpoints(tmp_path / "c"), StopAt(3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    compact = replace(NETWORK, optimizer_state="compact")
+    with pytest.raises(Interrupted):
+        fit(LookupNetwork(compact), data, valid, EARLY, callbacks=[stop], checkpoints=plan)
+    with pytest.raises(InputError, match="setting optimizer_state must be 'compact'; got 'full'"):
+        fit(LookupNetwork(NETWORK), data, valid, EARLY, checkpoints=plan, resume=True)
 
 
 def test_tables_not_built_yet_stay_so(valid):

@@ -70,29 +70,26 @@ HF_INLINE void transposed_panel(Matrix<const float> weight, const TileRows& rows
 // Rows [begin, end) of an active set, of one or two arrays (null: none), prefetched bit by bit: in `calls` calls.
 class RowsAhead {
   public:
-    RowsAhead(const TileRows& rows, int64_t begin, int64_t end, int64_t cols, const float* array,
-              const float* other, int64_t calls)
+    RowsAhead(const TileRows& rows, int64_t begin, int64_t end, RowBytes array, RowBytes other, int64_t calls)
         : rows_(rows),
           next_(begin),
           end_(end),
-          cols_(cols),
           array_(array),
           other_(other),
           a_call_((end - begin + calls - 1) / calls) {}
 
     void operator()() {
-        const int64_t bytes = cols_ * static_cast<int64_t>(sizeof(float));
         for (int64_t n = 0; n < a_call_ && next_ < end_; ++n, ++next_) {
-            if (array_) prefetch_early(array_ + rows_.active[next_] * cols_, bytes);
-            if (other_) prefetch_early(other_ + rows_.active[next_] * cols_, bytes);
+            if (array_.data) prefetch_early(array_.row(rows_.active[next_]), array_.bytes);
+            if (other_.data) prefetch_early(other_.row(rows_.active[next_]), other_.bytes);
         }
     }
 
   private:
     const TileRows& rows_;
     int64_t next_;
-    const int64_t end_, cols_;
-    const float *const array_, *const other_;
+    const int64_t end_;
+    const RowBytes array_, other_;
     const int64_t a_call_;
 };
 
@@ -109,8 +106,8 @@ void logits(const PackedInput& x, Matrix<const float> weight, const TileRows& ro
     const StridedWords input{x.by_column, by_column_stride<P>(x.in), 1};
     for (int64_t j = 0; j < rows.count; j += kPanelColumns) {
         const int64_t valid = least(kPanelColumns, rows.count - j), next = rows.begin + j + valid;
-        RowsAhead next_panel(rows, next, least(next + kPanelColumns, rows.ahead), weight.cols, weight.data,
-                             nullptr, tiles_of(x.batch) * chunks_of(words));
+        RowsAhead next_panel(rows, next, least(next + kPanelColumns, rows.ahead), row_bytes(weight), {},
+                             tiles_of(x.batch) * chunks_of(words));
         for (int64_t from = 0; from < words; from += kWordDepth) {
             const int64_t depth = least(kWordDepth, words - from);
             transposed_panel<P>(weight, rows, j, valid, from, depth, panel);
@@ -160,11 +157,6 @@ HF_INLINE void pack_gradient(const float* tile, int64_t batch, const BackwardScr
     }
 }
 
-// The state if its rows are as long as the weight's, else nothing to ask for ahead.
-HF_INLINE const float* of_rows(const float* state, int64_t cols, int64_t wanted) {
-    return cols == wanted ? state : nullptr;
-}
-
 template <class P>
 HF_INLINE void add_grad_x(const PackedInput& x, const TileRows& rows, const MovedLayer& layer,
                           const BackwardScratch<P>& scratch, float* grad_x, bool add) {
@@ -173,10 +165,8 @@ HF_INLINE void add_grad_x(const PackedInput& x, const TileRows& rows, const Move
     const float* weights[kStepTile + 1];
     for (int64_t j = 0; j < rows.count; ++j) weights[j] = layer.weight.weight.row(rows[j]);
     weights[rows.count] = nullptr;
-    RowsAhead states(rows, rows.begin, rows.begin + rows.count, x.in,
-                     of_rows(layer.weight.state1, layer.weight.state1_cols, x.in),
-                     of_rows(layer.weight.state2, layer.weight.state2_cols, x.in),
-                     panels_of(x.in) * tiles_of(x.batch));
+    RowsAhead states(rows, rows.begin, rows.begin + rows.count, first_state(layer.weight),
+                     second_state(layer.weight), panels_of(x.in) * tiles_of(x.batch));
     for (int64_t at = 0; at < x.in; at += kPanelColumns) {
         for (int64_t q = 0; q < depth; ++q)
             panel_row<P>(weights[q * P::kPerWord], weights[least(q * P::kPerWord + 1, rows.count)], at, x.in,
@@ -191,7 +181,7 @@ HF_INLINE void weight_gradient(const PackedInput& x, const TileRows& rows, const
                                const BackwardScratch<P>& scratch) {
     const int64_t words = words_of<P>(x.batch), next = rows.begin + rows.count;
     const StridedWords gradient{scratch.by_row, 1, kStepTile};
-    RowsAhead next_tile(rows, next, least(next + kStepTile, rows.ahead), x.in, layer.weight.weight.data, nullptr,
+    RowsAhead next_tile(rows, next, least(next + kStepTile, rows.ahead), row_bytes(layer.weight.weight), {},
                         panels_of(x.in) * chunks_of(words) * tiles_of(rows.count));
     for (int64_t at = 0; at < x.in; at += kPanelColumns)
         for (int64_t from = 0; from < words; from += kWordDepth)

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "../row_optimizer.hpp"
-#include "../simd.hpp"
+#include "bf16.hpp"
 
 namespace hashfold::HASHFOLD_ISA {
 
@@ -12,10 +12,30 @@ HF_INLINE Vec<T> square_root(Vec<T> v) {
     return v;
 }
 
+// An array of rows as what is asked for ahead: where its rows begin (null: nowhere) and the bytes of one.
+struct RowBytes {
+    const void* data;
+    int64_t bytes;
+    const char* row(int64_t i) const { return static_cast<const char*>(data) + i * bytes; }
+};
+
+template <class T>
+HF_INLINE RowBytes row_bytes(const Matrix<T>& m) {
+    return {m.data, m.cols * static_cast<int64_t>(sizeof(T))};
+}
+HF_INLINE RowBytes first_state(const RowParameter& p) {
+    if (p.state1_bf16) return {p.state1_bf16, p.state1_cols * static_cast<int64_t>(sizeof(uint16_t))};
+    return {p.state1, p.state1_cols * static_cast<int64_t>(sizeof(float))};
+}
+HF_INLINE RowBytes second_state(const RowParameter& p) {
+    return {p.state2, p.state2_cols * static_cast<int64_t>(sizeof(float))};
+}
+
 HF_INLINE void prefetch_row(const RowParameter& p, int64_t row) {
-    prefetch_bytes(p.weight.row(row), p.weight.cols * sizeof(float));
-    if (p.state1) prefetch_bytes(p.state1 + row * p.state1_cols, p.state1_cols * sizeof(float));
-    if (p.state2) prefetch_bytes(p.state2 + row * p.state2_cols, p.state2_cols * sizeof(float));
+    const RowBytes first = first_state(p), second = second_state(p);
+    prefetch_bytes(p.weight.row(row), row_bytes(p.weight).bytes);
+    if (first.data) prefetch_bytes(first.row(row), first.bytes);
+    if (second.data) prefetch_bytes(second.row(row), second.bytes);
 }
 
 // A dozen rows ahead, into the second-level cache: the first level has too few misses in flight for rows and two
@@ -23,9 +43,10 @@ HF_INLINE void prefetch_row(const RowParameter& p, int64_t row) {
 constexpr int64_t kRowsAhead = 12;
 
 HF_INLINE void prefetch_row_early(const RowParameter& p, int64_t row) {
-    prefetch_early(p.weight.row(row), p.weight.cols * sizeof(float));
-    if (p.state1) prefetch_early(p.state1 + row * p.state1_cols, p.state1_cols * sizeof(float));
-    if (p.state2) prefetch_early(p.state2 + row * p.state2_cols, p.state2_cols * sizeof(float));
+    const RowBytes first = first_state(p), second = second_state(p);
+    prefetch_early(p.weight.row(row), row_bytes(p.weight).bytes);
+    if (first.data) prefetch_early(first.row(row), first.bytes);
+    if (second.data) prefetch_early(second.row(row), second.bytes);
 }
 
 // The rules once for vectors (V = Vec<float>) and once for the tail (V = float).
@@ -82,21 +103,76 @@ HF_INLINE int64_t update_vectors(const RowOptimizer& rule, const RowParameter& p
     return i;
 }
 
+// A row's numbers and first moments (M: float or bfloat16, null without momentum) moved by scale. The moment that
+// moves a number is the one before rounding.
+template <bool Momentum, class M>
+HF_INLINE void move_row(const RowOptimizer& o, float scale, const float* grad, M* __restrict m,
+                        float* __restrict w, int64_t n) {
+    const float keep = 1.0f - o.lr * o.weight_decay, fresh = 1.0f - o.beta1;
+    constexpr int width = kWidth<float>;
+    int64_t i = 0;
+    for (; i + width <= n; i += width) {
+        Vec<float> move = load(grad + i);
+        if constexpr (Momentum) {
+            move = load_floats(m + i) * o.beta1 + move * fresh;
+            store_floats(m + i, move);
+        }
+        store(w + i, load(w + i) * keep - move * scale);
+    }
+    for (; i < n; ++i) {
+        float move = grad[i];
+        if constexpr (Momentum) {
+            move = as_float(m[i]) * o.beta1 + move * fresh;
+            m[i] = rounded_to<M>(move);
+        }
+        w[i] = w[i] * keep - move * scale;
+    }
+}
+
+// The lanes' sum in as few steps as it takes: a row's one root waits for it.
+template <int Apart>
+HF_INLINE float halved_sum(Vec<float> v) {
+    if constexpr (Apart == 0) {
+        return v[0];
+    } else {
+#if defined(__clang__)
+        Vec<float> other{};
+        for (int l = 0; l < Apart; ++l) other[l] = v[l + Apart];
+#else
+        Words take{};
+        for (int l = 0; l < Apart; ++l) take[l] = l + Apart;
+        const Vec<float> other = __builtin_shuffle(v, take);
+#endif
+        return halved_sum<Apart / 2>(v + other);
+    }
+}
+
+HF_INLINE float square_length(const float* v, int64_t n) {
+    Vec<float> sums[2] = {};
+    int64_t i = 0;
+    for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+        const Vec<float> a = load(v + i), b = load(v + i + kLanes);
+        sums[0] += a * a;
+        sums[1] += b * b;
+    }
+    float rest = 0.0f;
+    for (; i < n; ++i) rest += v[i] * v[i];
+    return halved_sum<kLanes / 2>(sums[0] + sums[1]) + rest;
+}
+
 // Adam or Adagrad with the mean of the row's squares for those of its numbers: one root and division a row.
 template <bool Momentum>
 HF_INLINE int64_t update_by_row(const RowOptimizer& o, const RowParameter& p, int64_t row, const float* grad) {
     const int64_t n = p.weight.cols;
-    const float square = dot(grad, grad, n) / static_cast<float>(n), keep = 1.0f - o.lr * o.weight_decay;
+    const float square = square_length(grad, n) / static_cast<float>(n);
     float* total = Momentum ? p.state2 + row : p.state1 + row;
     *total = Momentum ? *total * o.beta2 + square * (1.0f - o.beta2) : *total + square;
     const float scale = o.lr / (__builtin_sqrtf(*total) + o.eps);
-    float* __restrict w = p.weight.row(row);
-    float* __restrict m = p.state1 + (Momentum ? row * n : 0);
-    for (int64_t i = 0; i < n; ++i) {
-        float move = grad[i];
-        if constexpr (Momentum) move = m[i] = m[i] * o.beta1 + grad[i] * (1.0f - o.beta1);
-        w[i] = w[i] * keep - move * scale;
-    }
+    float* w = p.weight.row(row);
+    if (Momentum && o.bf16_moment)
+        move_row<Momentum>(o, scale, grad, p.state1_bf16 + row * n, w, n);
+    else
+        move_row<Momentum>(o, scale, grad, p.state1 + (Momentum ? row * n : 0), w, n);
     return n;
 }
 
@@ -108,12 +184,10 @@ HF_INLINE void update_row(const RowOptimizer& o, const RowParameter& p, int64_t 
         case Rule::adam:
             i = o.row_state ? update_by_row<true>(o, p, row, grad)
                             : update_vectors<Rule::adam, 2>(o, p, row, grad);
-
             break;
         case Rule::adagrad:
             i = o.row_state ? update_by_row<false>(o, p, row, grad)
                             : update_vectors<Rule::adagrad, 1>(o, p, row, grad);
-
             break;
         default:
             i = p.state1 ? update_vectors<Rule::sgd, 1>(o, p, row, grad)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from hashfold.kernels.native import core
@@ -17,9 +18,10 @@ def view(tensor: Tensor) -> npt.NDArray[Any]:
 
 
 def out(tensor: Tensor) -> npt.NDArray[Any]:
-    """The tensor's own memory, to be written to."""
+    """The tensor's own memory, to be written to. bfloat16, which NumPy lacks, as its bits in int16."""
     assert tensor.is_contiguous(), "an output must be contiguous"
-    array: npt.NDArray[Any] = tensor.detach().numpy()
+    bits = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
+    array: npt.NDArray[Any] = bits.detach().numpy()
     return array
 
 

@@ -18,7 +18,7 @@ from hashfold.model.hidden_step import HiddenStep
 from hashfold.model.phases import Phase, phase_at
 from hashfold.model.storage import round_weights
 from hashfold.nn import LSHLinear, SparseLinear
-from hashfold.optim import RowAdam
+from hashfold.optim import ADAM_STATES, RowAdam
 from hashfold.sparse import ActiveSet, CsrBatch, Float32, Int32, LookupStats, RaggedIds
 
 
@@ -84,7 +84,7 @@ class LookupNetwork(DeepPath):
             {"params": others},
             {"params": [self.output.weight], "row_norm": self.config.label_norm},
         ]
-        optimizer = RowAdam(groups, lr=self.config.lr)
+        optimizer = RowAdam(groups, lr=self.config.lr, **ADAM_STATES[self.config.optimizer_state])
         optimizer.fuse(self.input, self.output)
         return optimizer
 

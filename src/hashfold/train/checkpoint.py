@@ -115,6 +115,8 @@ def _restore(folder: SealedFolder, model: Trainable) -> None:
     _check_fits(folder.path, model, weights)
     model.load_state_dict(weights)
     training = folder.tensors(_TRAINING)
+    if isinstance(model, Resumable):
+        model.load_resume_state(unpack(folder.config["resume"], training))
     states = unpack(folder.config["optimizers"], training)
     optimizers = list(model.optimizers())
     if len(states) != len(optimizers):
@@ -126,8 +128,6 @@ def _restore(folder: SealedFolder, model: Trainable) -> None:
             optimizer.load_state_dict(saved)
         except ValueError as cause:
             checks.fail(f"{folder.path}", "the optimizers must be those of the checkpoint", str(cause))
-    if isinstance(model, Resumable):
-        model.load_resume_state(unpack(folder.config["resume"], training))
 
 
 def _check_fits(path: Path, model: Trainable, weights: Mapping[str, Any]) -> None:

@@ -202,6 +202,7 @@ def _settle_network(
         settle(network, "label_start", START, "label vectors start where their rows are")
     rate = HELD_RATE if held else 1e-2 if rows < FEW_STEPS else 5e-3
     settle(network, "lr", rate, "Adam, with warm-up and cosine decay")
+    settle(network, "optimizer_state", "full", "two float32 a weight while training")
 
 
 def _settle_negatives(found: Statistics, network: dict[str, Any], settle: Any, combine: bool) -> bool:

@@ -11,7 +11,7 @@ import torch
 from hashfold import checks
 from hashfold.io.tensors import Array
 
-_TENSOR, _ARRAY, _MAP, _TUPLE = "tensor", "array", "map", "tuple"
+_TENSOR, _BF16, _ARRAY, _MAP, _TUPLE = "tensor", "bfloat16", "array", "map", "tuple"
 """Marks: every dictionary in the JSON has exactly one of these names, so plain ones cannot be mistaken."""
 
 
@@ -24,6 +24,9 @@ def pack(value: Any, name: str, tensors: dict[str, Any]) -> Any:
     if isinstance(value, (torch.Tensor, np.ndarray)):
         while name in tensors:
             name += "'"
+        if isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16:  # which NumPy lacks: as its bits
+            tensors[name] = value.view(torch.int16)
+            return {_BF16: name}
         tensors[name] = value
         return {_TENSOR if isinstance(value, torch.Tensor) else _ARRAY: name}
     if isinstance(value, Mapping):
@@ -43,8 +46,9 @@ def unpack(packed: Any, tensors: Mapping[str, Array]) -> Any:
     if not isinstance(packed, dict):
         return packed
     (mark, inside), *_ = packed.items()
-    if mark == _TENSOR:
-        return torch.from_numpy(np.array(tensors[inside]))
+    if mark in (_TENSOR, _BF16):
+        tensor = torch.from_numpy(np.array(tensors[inside]))
+        return tensor.view(torch.bfloat16) if mark == _BF16 else tensor
     if mark == _ARRAY:
         return np.array(tensors[inside])
     if mark == _MAP:
