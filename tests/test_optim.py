@@ -174,15 +174,12 @@ def test_state_dict_resumes_exactly(kind: dict[str, Any]) -> None:
 
 
 def test_state_of_another_kind_is_refused_and_old_ones_are_full() -> None:
-    compact, full = (RowAdam([nn.Parameter(torch.ones(4, 3))], **kind) for kind in (COMPACT, {}))
+    kinds = ({}, {"row_state": True}, COMPACT)
+    full, rows, compact = (RowAdam([nn.Parameter(torch.ones(4, 3))], **kind) for kind in kinds)
     for optimizer, other, message in (
         (full, compact, "row_state must be True as saved; got False"),
         (compact, full, "row_state must be False as saved; got True"),
-        (
-            RowAdam([nn.Parameter(torch.ones(4, 3))], row_state=True),
-            compact,
-            "first_moment must be 'bf16' as saved",
-        ),
+        (rows, compact, "first_moment must be 'bf16' as saved"),
     ):
         before = copy.deepcopy(optimizer.state_dict())
         with pytest.raises(InputError, match=message):

@@ -6,8 +6,10 @@ the same active sets on the same threads, in turn with ours; it is not charged f
 PyTorch's ways are timed (products in float32 or bfloat16; SparseAdam, or the batch's features gathered) at each
 batch size, and the best is what counts. Losses are compared over CHECKED steps on one batch, which drops them by a
 tenth, before the clock starts. "prepared ahead" is our step as the training loop takes it, the next batch being
-cut and its negatives drawn meanwhile on the same threads; its time is the mean over WINDOW steps. Dense PyTorch
-computes all labels, with a hand-written backward pass.
+cut and its negatives drawn meanwhile on the same threads; its time is the mean over WINDOW steps. "compact state"
+is our step with a quarter of Adam's state, one second moment a row and first moments in bfloat16: beside the
+comparison, not part of it, as PyTorch keeps all. Dense PyTorch computes all labels, with a hand-written backward
+pass.
 
 BENCH_ROUNDS (8): steps of each; BENCH_LABELS, for a quick trial; HASHFOLD_NUM_THREADS. About three minutes.
 """
@@ -40,7 +42,8 @@ WAYS = {
     for how in ("SparseAdam", "rows")
 }
 CHECKED = 5
-OURS, AHEAD, WINDOW = "hashfold", "hashfold, prepared ahead", 4
+OURS, COMPACT, AHEAD, WINDOW = "hashfold", "hashfold, compact state", ", prepared ahead", 4
+STATES = {OURS: "full", COMPACT: "compact"}
 
 
 def rounds() -> int:
@@ -94,59 +97,63 @@ class Race:
     def __init__(self, labels: int, rows: int) -> None:
         self.examples, _ = data(labels, rows)
         self.net = network(labels, NEGATIVES[0])
+        self.compact = network(labels, NEGATIVES[0], optimizer_state="compact")
         self.peer = TorchNetwork(self.net, LR)
         self._sets: dict[tuple[int, int, int], Any] = {}
 
     def check(self) -> None:
-        """One batch, again and again: both fall, and agree at each step, whichever way PyTorch takes."""
+        """One batch, again and again: all fall; ours with all state agrees with each of PyTorch's ways."""
         import torch
 
-        rows, losses = Rows(self.examples, 256), []
-        self._both_lrs(2e-2)
+        rows, losses, compact = Rows(self.examples, 256), [], []
+        self._all_lrs(2e-2)
         for i in range(CHECKED):
             active = self.net.select(torch.zeros(256, HIDDEN), rows(0)[1], i)
             ours = float(self.net.training_step(*rows(0), seed=i).loss)
             theirs = self.peer.step(rows(0)[0], active, *list(WAYS.values())[i % len(WAYS)])
             losses.append((ours, theirs))
             assert abs(ours / theirs - 1) < 2e-2, losses  # ours in bf16, PyTorch in both
+            compact.append(float(self.compact.training_step(*rows(0), seed=i).loss))
         assert losses[-1][0] < 0.9 * losses[0][0], losses
-        self._both_lrs(LR)
+        assert compact[-1] < 0.9 * compact[0], compact
+        self._all_lrs(LR)
 
-    def _both_lrs(self, lr: float) -> None:
-        self.net.set_lr(lr / self.net.config.lr)
+    def _all_lrs(self, lr: float) -> None:
+        for net in (self.net, self.compact):
+            net.set_lr(lr / net.config.lr)
         self.peer.set_lr(lr)
 
     def run(self, batch: int, negatives: int) -> dict[str, Any]:
-        with_negatives(self.net, negatives)
         rows = Rows(self.examples, batch)
-        steps: dict[str, Callable[[int], object]] = {OURS: partial(self._step, rows)}
+        steps: dict[str, Callable[[int], object]] = {}
+        nets = {OURS: self.net, COMPACT: self.compact}
+        for name, net in nets.items():
+            with_negatives(net, negatives)
+            steps[name] = partial(_step, net, rows)
         for name, way in WAYS.items():
             steps[f"torch {name}"] = partial(self._torch_step, rows, negatives, way)
         for i in range(rounds()):
             self._active(rows, negatives, i)
         in_turn(steps, 0, 2)
         seconds = in_turn(steps, 2, rounds())
-        seconds[AHEAD] = self._ahead(batch)
+        seconds |= {name + AHEAD: self._ahead(net, batch) for name, net in nets.items()}
         active = len(self._active(rows, negatives, rounds() - 1).ids)
         return {"batch": batch, "negatives": negatives, "active": active, "seconds": seconds}
 
-    def _ahead(self, batch: int) -> list[float]:
+    def _ahead(self, net: Any, batch: int) -> list[float]:
         """Seconds a step, over WINDOW steps each, of our loop: the next batch is cut and prepared meanwhile."""
         from hashfold.train import Loader
 
-        loader = Loader(self.examples, batch, 0, prepare=self.net.prepare)
+        loader = Loader(self.examples, batch, 0, prepare=net.prepare)
         taken, step, began = [], 0, 0.0
         for epoch in range(-(-(rounds() + 1) * WINDOW // len(loader))):
             for cut in loader.epoch(epoch):
                 if step % WINDOW == 0:
                     taken.append((time.perf_counter() - began) / WINDOW)
                     began = time.perf_counter()
-                self.net.training_step(cut.x, cut.y, step, cut.prepared)
+                net.training_step(cut.x, cut.y, step, cut.prepared)
                 step += 1
         return taken[2:]  # the first is from no time on, the second warms up
-
-    def _step(self, rows: Rows, i: int) -> None:
-        self.net.training_step(*rows(i), seed=i)
 
     def _torch_step(self, rows: Rows, negatives: int, way: tuple[bool, bool], i: int) -> None:
         self.peer.step(rows(i)[0], self._active(rows, negatives, i), *way)
@@ -193,30 +200,30 @@ def growth(batch: int = 256) -> dict[str, Any]:
     for labels in GROWTH:
         nets[labels] = network(labels, NEGATIVES[0])
         rows = Rows(data(labels, 12 * batch)[0], batch)
-        steps[str(labels)] = partial(_grow_step, nets[labels], rows)
+        steps[str(labels)] = partial(_step, nets[labels], rows)
     seconds = in_turn(steps, 0, 4 * rounds())
     return {labels: batch / min(taken[4:]) for labels, taken in seconds.items()}
 
 
-def _grow_step(net: Any, rows: Rows, i: int) -> None:
+def _step(net: Any, rows: Rows, i: int) -> None:
     net.training_step(*rows(i), seed=i)
 
 
-def memory(batch: int = 1024) -> dict[str, float]:
+def memory(state: str, batch: int = 1024) -> dict[str, float]:
     """Of a process of its own that trains: resident bytes before the network is made, and the most ever."""
     from hashfold.memory import peak_bytes
 
     rows = Rows(data(LABELS, 10 * batch)[0], batch)
     before = peak_bytes()
-    net = network(LABELS, NEGATIVES[0])
+    net = network(LABELS, NEGATIVES[0], optimizer_state=state)
     for i in range(20):
         net.training_step(*rows(i), seed=i)
     weights = sum(p.numel() * 4 for p in net.parameters())
     return {"before": before, "peak": peak_bytes(), "weights": weights, "least": 3 * weights}
 
 
-def memory_apart() -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.end_to_end.huge_output", "memory"]
+def memory_apart(state: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.end_to_end.huge_output", "memory", state]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return answer
@@ -233,12 +240,13 @@ def best_of(runs: list[dict[str, Any]], negatives: int) -> dict[str, Any]:
         if run["negatives"] == negatives:
             for name, speed in rows_a_second(run).items():
                 speeds[name] = max(speeds.get(name, (0.0, 0)), (speed, run["batch"]))
-    torch_best = max((speed, name) for name, (speed, _) in speeds.items() if name not in (OURS, AHEAD))
-    ours = max(speeds[OURS][0], speeds[AHEAD][0])
+    torch_best = max((speed, name) for name, (speed, _) in speeds.items() if name.startswith("torch "))
+    ours, compact = (max(speeds[name][0], speeds[name + AHEAD][0]) for name in STATES)
     return {
         "rows_a_second": {name: {"speed": speed, "batch": batch} for name, (speed, batch) in speeds.items()},
         "best_of_torch": torch_best[1],
         "against_best_of_torch": ours / torch_best[0],
+        "compact_against_best_of_torch": compact / torch_best[0],
         "against_each": {name: ours / speed for name, (speed, _) in speeds.items()},
     }
 
@@ -250,14 +258,17 @@ def report(result: dict[str, Any]) -> None:
         [[r["batch"], r["negatives"], r["active"], *rows_a_second(r).values()] for r in result["runs"]],
     )
     for negatives, best in result["best"].items():
-        times, way = best["against_best_of_torch"], best["best_of_torch"]
-        print(f"{negatives} negatives: {times:.1f} x the best of PyTorch ({way})")
+        times, compact = best["against_best_of_torch"], best["compact_against_best_of_torch"]
+        print(f"{negatives} negatives: {times:.1f} x the best of PyTorch ({best['best_of_torch']})")
+        print(f"with compact state {compact:.1f} x")
     print(f"dense PyTorch: {result['dense_rows_a_second']} rows/s; ours {result['against_dense']:.0f} x")
     table(["labels", "rows/s"], list(result["growth"].items()))
-    m = {name: size / 1e9 for name, size in result["memory"].items()}
-    print(f"memory: 3 x weights {m['least']:.2f} GB; before the network {m['before']:.2f}, peak {m['peak']:.2f}")
-    taken = (m["peak"] - m["before"]) / m["least"]
-    print(f"the network takes {taken:.2f} of 3 x weights, the whole process {m['peak'] / m['least']:.2f}")
+    for name, sizes in result["memory"].items():
+        m = {what: size / 1e9 for what, size in sizes.items()}
+        taken, process = (m["peak"] - m["before"]) / m["least"], m["peak"] / m["least"]
+        before = f"{m['before']:.2f} before the network"
+        print(f"{name}: 3 x weights {m['least']:.2f} GB; {before}, peak {m['peak']:.2f}:")
+        print(f"the network takes {taken:.2f} of 3 x weights, the whole process {process:.2f}")
 
 
 def main() -> None:
@@ -265,12 +276,12 @@ def main() -> None:
 
     from hashfold.kernels import native
 
-    if sys.argv[1:] == ["memory"]:
-        print(json.dumps(memory()))
+    if sys.argv[1:2] == ["memory"]:
+        print(json.dumps(memory(sys.argv[2])))
         return
     torch.set_num_threads(native.num_threads())
     began = time.perf_counter()
-    result: dict[str, Any] = {"memory": memory_apart()}
+    result: dict[str, Any] = {"memory": {name: memory_apart(state) for name, state in STATES.items()}}
     check_small()
     race = Race(LABELS, 12 * max(BATCHES))
     race.check()
@@ -280,7 +291,7 @@ def main() -> None:
     result["best"] = {str(negatives): best_of(result["runs"], negatives) for negatives in NEGATIVES}
     result["dense_rows_a_second"] = {name: 256 / seconds for name, seconds in dense.items()}
     speeds = result["best"][str(NEGATIVES[0])]["rows_a_second"]
-    fastest = max(speeds[OURS]["speed"], speeds[AHEAD]["speed"])
+    fastest = max(speeds[OURS]["speed"], speeds[OURS + AHEAD]["speed"])
     result["against_dense"] = fastest / max(result["dense_rows_a_second"].values())
     result["growth"] = growth()
     result["median_ms"] = [{n: 1e3 * median(s) for n, s in run["seconds"].items()} for run in result["runs"]]

@@ -68,13 +68,10 @@ def test_learns_planted_labels(changes: dict[str, object]) -> None:
 def test_optimizer_state_is_as_small_as_it_says(kind: str, bytes_a_weight: int) -> None:
     network = trained(1, optimizer_state=kind)
     for layer in (network.input, network.output):
-        weight, bias = layer.weight, layer.bias
+        weight, bias, state = layer.weight, layer.bias, network.optimizer.state
         rows = 0 if kind == "full" else 4 * len(weight)
-        assert (
-            sum(s.nbytes for s in network.optimizer.state[weight].values())
-            == weight.numel() * bytes_a_weight + rows
-        )
-        assert bias is None or sum(s.nbytes for s in network.optimizer.state[bias].values()) == bias.numel() * 8
+        assert sum(s.nbytes for s in state[weight].values()) == weight.numel() * bytes_a_weight + rows
+        assert bias is None or sum(s.nbytes for s in state[bias].values()) == bias.numel() * 8
 
 
 def test_labels_start_where_their_rows_are() -> None:

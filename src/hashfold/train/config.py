@@ -79,7 +79,8 @@ class Checkpoints:
     not by this. An interrupted run (Ctrl-C) is always written.
 
     Disk: the weights, the optimizer's state (twice the weights for Adam, half of them if it is compact) and, with
-    early stopping, the best weights; for a moment twice that, because the old one stays until the new one is complete.
+    early stopping, the best weights; for a moment twice that, because the old one stays until the new one is
+    complete.
     """
 
     folder: str | Path
