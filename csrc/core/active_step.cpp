@@ -28,7 +28,7 @@ struct TileScratch {
 
 TileScratch tile_scratch(const PackedProducts& kernels, int64_t batch, int64_t in) {
     thread_local Kept memory;
-    const int64_t tile = batch * kStepTile;
+    const int64_t tile = kStepTile * stride_of(batch);
     auto* words = memory.get<uint32_t>(tile + kernels.scratch_words(batch, in));
     return {reinterpret_cast<float*>(words), words + tile};
 }
@@ -36,18 +36,18 @@ TileScratch tile_scratch(const PackedProducts& kernels, int64_t batch, int64_t i
 enum Packings { for_logits = 1, for_gradients = 2 };
 
 PackedInput packed(const PackedProducts& kernels, Matrix<const float> x, int which) {
-    thread_local Kept by_column, by_row;
+    thread_local Kept rows, columns;
+    const int64_t width = active_step_table().panel_columns;
     PackedInput to{x.rows, x.cols, nullptr, nullptr};
     if (which & for_logits) {
-        to.by_column = by_column.get<uint32_t>(kernels.by_column_words(x.rows, x.cols));
-        parallel_chunks(x.rows, 64,
-                        [&](int64_t begin, int64_t end, int) { kernels.pack_by_column(x, to, begin, end); });
+        to.of_rows = rows.get<uint32_t>(kernels.of_rows_words(x.rows, x.cols));
+        parallel_chunks((x.rows + width - 1) / width, 2,
+                        [&](int64_t begin, int64_t end, int) { kernels.pack_rows(x, to, begin, end); });
     }
     if (which & for_gradients) {
-        to.by_row = by_row.get<uint32_t>(kernels.by_row_words(x.rows, x.cols));
-        const int64_t width = active_step_table().panel_columns;
+        to.of_columns = columns.get<uint32_t>(kernels.of_columns_words(x.rows, x.cols));
         parallel_chunks((x.cols + width - 1) / width, 2,
-                        [&](int64_t begin, int64_t end, int) { kernels.pack_by_row(x, to, begin, end); });
+                        [&](int64_t begin, int64_t end, int) { kernels.pack_columns(x, to, begin, end); });
     }
     return to;
 }
@@ -116,14 +116,15 @@ void backward(const PackedProducts& kernels, const PackedInput& x, ActiveIds act
 struct LabelsByTile {
     struct Label {
         int32_t row;
-        int32_t column;  // of the tile
+        int32_t column;  // its row of the tile
         int64_t position;
     };
+    int64_t stride;
     std::vector<int64_t> starts;
     std::vector<Label> labels;
 
     LabelsByTile(TrueColumns columns, int64_t rows, int64_t tiles)
-        : starts(tiles + 1), labels(columns.starts[rows]) {
+        : stride(stride_of(rows)), starts(tiles + 1), labels(columns.starts[rows]) {
         const int64_t first = columns.starts[0], last = columns.starts[rows];
         for (int64_t p = first; p < last; ++p) ++starts[columns.positions[p] / kStepTile + 1];
         for (int64_t t = 0; t < tiles; ++t) starts[t + 1] += starts[t];
@@ -140,7 +141,7 @@ struct LabelsByTile {
     template <class Body>
     void each(int64_t tile, float* values, const Body& body) const {
         for (int64_t k = starts[tile]; k < starts[tile + 1]; ++k)
-            body(labels[k], values[labels[k].row * kStepTile + labels[k].column]);
+            body(labels[k], values[labels[k].column * stride + labels[k].row]);
     }
 };
 
@@ -172,7 +173,6 @@ struct LossStep {
             }
             shift[j] += log_of_weight;
         }
-        std::fill(shift + rows.count, shift + kStepTile, 0.0f);
     }
 
     double softmax() const;
@@ -180,7 +180,8 @@ struct LossStep {
 };
 
 double LossStep::softmax() const {
-    const int64_t tiles = num_tiles(active.count), stride = padded(x.batch), tile_size = x.batch * kStepTile;
+    const int64_t tiles = num_tiles(active.count), stride = padded(x.batch),
+                  tile_size = kStepTile * stride_of(x.batch);
     thread_local Kept kept;
     float* exponentials = kept.get<float>(tiles * tile_size);
     std::vector<float> tops(tiles * stride), sums(tiles * stride), top(stride), total(stride), scales(stride);
@@ -205,8 +206,8 @@ double LossStep::softmax() const {
         scales[i] = scale / total[i];
     }
     backward(kernels, x, active, layer, grad_x, [&](const TileRows& rows, TileScratch scratch) {
-        losses.softmax_backward(exponentials + rows.number() * tile_size, x.batch, &tops[rows.number() * stride],
-                                top.data(), scales.data(), scratch.tile);
+        losses.softmax_backward(exponentials + rows.number() * tile_size, x.batch, rows.count,
+                                &tops[rows.number() * stride], top.data(), scales.data(), scratch.tile);
         by_tile.each(rows.number(), scratch.tile, [&](const auto& label, float& g) {
             g -= scale / static_cast<float>(labels.count(label.row));
         });
@@ -218,13 +219,13 @@ double LossStep::sigmoid() const {
     std::vector<double> loss_of_tile(num_tiles(active.count));
     std::vector<float> label_scores(by_tile.labels.size());
     backward(kernels, x, active, layer, grad_x, [&](const TileRows& rows, TileScratch scratch) {
-        float shift[kStepTile], own[kStepTile] = {};
+        const float* own = weights + rows.begin;
+        float shift[kStepTile];
         set_shift(rows, false, shift);
-        std::copy_n(weights + rows.begin, rows.count, own);
         kernels.logits(x, weight(), rows, scratch.tile, scratch.words);
         by_tile.each(rows.number(), scratch.tile,
                      [&](const auto& label, float z) { label_scores[label.position] = z + shift[label.column]; });
-        double loss = losses.sigmoid(scratch.tile, x.batch, shift, own, scale);
+        double loss = losses.sigmoid(scratch.tile, x.batch, rows.count, shift, own, scale);
         by_tile.each(rows.number(), scratch.tile, [&](const auto& label, float& g) {
             // A label stands for itself alone, whatever the weight of its column.
             const double z = label_scores[label.position], w = own[label.column];
@@ -249,10 +250,10 @@ void active_forward(Precision precision, Matrix<const float> x, Matrix<const flo
         float shift[kStepTile] = {};
         for (int64_t j = 0; bias && j < rows.count; ++j) shift[j] = bias[rows[j]];
         kernels.logits(input, weight, rows, scratch.tile, scratch.words);
+        const int64_t stride = stride_of(x.rows);
         for (int64_t n = 0; n < x.rows; ++n) {
-            const float* from = scratch.tile + n * kStepTile;
             float* to = logits.row(n) + rows.begin;
-            for (int64_t j = 0; j < rows.count; ++j) to[j] = from[j] + shift[j];
+            for (int64_t j = 0; j < rows.count; ++j) to[j] = scratch.tile[j * stride + n] + shift[j];
         }
     });
 }
@@ -262,10 +263,11 @@ void active_step(Precision precision, Matrix<const float> grad, Matrix<const flo
     const PackedProducts& kernels = products(precision);
     const PackedInput input = packed(kernels, x, for_gradients);
     backward(kernels, input, active, layer, grad_x, [&](const TileRows& rows, TileScratch scratch) {
-        for (int64_t n = 0; n < grad.rows; ++n) {
-            float* to = scratch.tile + n * kStepTile;
-            std::copy_n(grad.row(n) + rows.begin, rows.count, to);
-            std::fill(to + rows.count, to + kStepTile, 0.0f);
+        const int64_t stride = stride_of(x.rows);
+        for (int64_t j = 0; j < rows.count; ++j) {
+            float* to = scratch.tile + j * stride;
+            for (int64_t n = 0; n < grad.rows; ++n) to[n] = grad.row(n)[rows.begin + j];
+            std::fill(to + grad.rows, to + padded(grad.rows), 0.0f);
         }
     });
 }

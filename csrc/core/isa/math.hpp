@@ -38,6 +38,23 @@ HF_INLINE Vec<float> exponential(Vec<float> x) {
     return x != x ? x : (x < low ? Vec<float>{} : result);
 }
 
+// e^x for x up to 0, where nothing needs to be told apart below -87: there it is 1e-38. NaN stays NaN.
+HF_INLINE Vec<float> exponential_below_zero(Vec<float> x) {
+    const Vec<float> low = splat(-87.0f), clamped = x < low ? low : x;
+    // Adding 1.5 x 2^23 rounds to the nearest whole number, which the lowest bits then hold.
+    const Vec<float> magic = splat(12582912.0f), shifted = clamped * 1.44269504f + magic;
+    const Vec<float> whole = shifted - magic;
+    const Vec<float> r = clamped - whole * 0.693359375f + whole * 2.12194440e-4f;
+    Vec<float> p = splat(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 0.5f;
+    p = p * r * r + r + 1.0f;
+    return p * bits_to_float((float_to_bits(shifted) + 127) << 23);
+}
+
 // log(1 + e) for e in [0, 1].
 HF_INLINE Vec<float> log_one_plus(Vec<float> e) {
     const Vec<float> one_plus = e + 1.0f;  // in [1, 2]

@@ -130,59 +130,50 @@ HF_INLINE void transpose_from(Words* v) {
     }
 }
 
-// Lane i of the result: the lanes of v[i] put together by `both`. v is overwritten. In each stage half as many
-// vectors as before hold twice as much of a lane each.
-template <int Stage, class Both>
-HF_INLINE Vec<float> lanes_of_each(Vec<float>* v, const Both& both) {
-    if constexpr (Stage < kLanes) {
-        Words take_low, take_high;
-        for (int l = 0; l < kLanes; ++l) {
-            take_low[l] = l & Stage ? kLanes + l - Stage : l;
-            take_high[l] = l & Stage ? kLanes + l : l + Stage;
-        }
-#pragma GCC unroll 8
-        for (int i = 0; i < kLanes / 2 / Stage; ++i) {
-            const Vec<float> a = v[2 * i], b = v[2 * i + 1];
-#if defined(__clang__)
-            Vec<float> low, high;
-            for (int l = 0; l < kLanes; ++l) {
-                low[l] = l & Stage ? b[l - Stage] : a[l];
-                high[l] = l & Stage ? b[l] : a[l + Stage];
-            }
-            v[i] = both(low, high);
-#else
-            v[i] = both(__builtin_shuffle(a, b, take_low), __builtin_shuffle(a, b, take_high));
-#endif
-        }
-        return lanes_of_each<2 * Stage>(v, both);
-    }
-    return v[0];
-}
-
 inline constexpr int kWordTileRows = HASHFOLD_VECTOR_BYTES == 64 ? 12 : 6;
 
-// An operand with word (i, k) at data[i * row_stride + k * depth_stride].
-struct StridedWords {
+// The left operand of a tile, in two layouts; both hold rows at strides known to the compiler.
+//
+// Rows in lines: a line of kLanes words of each of kWordTileRows rows, then their next lines.
+struct RowLines {
+    static constexpr int64_t kRowStride = kLanes, kLine = kWordTileRows * kLanes;
     const uint32_t* data;
-    int64_t row_stride;
-    int64_t depth_stride;
-    StridedWords from(int64_t row, int64_t depth) const {
-        return {data + row * row_stride + depth * depth_stride, row_stride, depth_stride};
+    int64_t depth;  // words of a row, rounded up to whole lines
+
+    static constexpr int64_t words(int64_t rows, int64_t depth) {
+        return (rows + kWordTileRows - 1) / kWordTileRows * kWordTileRows * lines(depth);
     }
+    static constexpr int64_t lines(int64_t depth) { return (depth + kLanes - 1) / kLanes * kLanes; }
+    // Where the words [k, k + kLanes) of a row lie, k a multiple of kLanes.
+    static HF_INLINE int64_t line(int64_t row, int64_t k, int64_t depth) {
+        return row / kWordTileRows * kWordTileRows * lines(depth) + k / kLanes * kLine +
+               row % kWordTileRows * kLanes;
+    }
+    // From a row that begins a tile, and a word that begins a line.
+    RowLines from(int64_t row, int64_t k) const { return {data + line(row, k, depth), depth}; }
+    const uint32_t* column(uint64_t k) const { return data + k / kLanes * kLine + k % kLanes; }
+};
+
+// Columns: word k of consecutive rows side by side.
+struct WordColumns {
+    static constexpr int64_t kRowStride = 1;
+    const uint32_t* data;
+    int64_t stride;
+    WordColumns from(int64_t row, int64_t k) const { return {data + k * stride + row, stride}; }
+    const uint32_t* column(int64_t k) const { return data + k * stride; }
 };
 
 // V vectors of columns of one panel.
-template <class P, int R, int V>
-HF_INLINE void word_tile(StridedWords a, const uint32_t* panel, int64_t depth, float* c, int64_t c_stride,
-                         bool add) {
+template <class P, int R, int V, class Left>
+HF_INLINE void word_tile(Left a, const uint32_t* panel, int64_t depth, float* c, int64_t c_stride, bool add) {
     Vec<float> sums[R][V] = {};
     for (int64_t k = 0; k < depth; ++k) {
         Words b[V];
         for (int v = 0; v < V; ++v) b[v] = load(panel + k * kPanelColumns + v * kLanes);
-        const uint32_t* column = a.data + k * a.depth_stride;
+        const uint32_t* column = a.column(k);
 #pragma GCC unroll 12
         for (int r = 0; r < R; ++r) {
-            const Words scale = splat(column[r * a.row_stride]);
+            const Words scale = splat(column[r * Left::kRowStride]);
             for (int v = 0; v < V; ++v) sums[r][v] = P::add_product(sums[r][v], scale, b[v]);
         }
     }
@@ -193,8 +184,8 @@ HF_INLINE void word_tile(StridedWords a, const uint32_t* panel, int64_t depth, f
         }
 }
 
-template <class P, int R, int V>
-HF_INLINE void last_word_tile(int64_t rows, StridedWords a, const uint32_t* panel, int64_t depth, float* c,
+template <class P, int R, int V, class Left>
+HF_INLINE void last_word_tile(int64_t rows, Left a, const uint32_t* panel, int64_t depth, float* c,
                               int64_t c_stride, bool add) {
     if constexpr (R > 0) {
         if (rows == R)
@@ -206,9 +197,9 @@ HF_INLINE void last_word_tile(int64_t rows, StridedWords a, const uint32_t* pane
 
 // meanwhile() is called once a tile: to prefetch what comes next, a little at a time, so that memory works while
 // the products are computed.
-template <class P, int V, class Meanwhile>
-HF_INLINE void word_tiles(StridedWords a, int64_t rows, const uint32_t* panel, int64_t depth, float* c,
-                          int64_t c_stride, bool add, Meanwhile& meanwhile) {
+template <class P, int V, class Left, class Meanwhile>
+HF_INLINE void word_tiles(Left a, int64_t rows, const uint32_t* panel, int64_t depth, float* c, int64_t c_stride,
+                          bool add, Meanwhile& meanwhile) {
     int64_t i = 0;
     for (; i + kWordTileRows <= rows; i += kWordTileRows) {
         meanwhile();
@@ -220,13 +211,24 @@ HF_INLINE void word_tiles(StridedWords a, int64_t rows, const uint32_t* panel, i
 
 // C's columns of one panel, of which the first `columns` count: C's rows must have room for them, rounded up to
 // whole vectors.
-template <class P, class Meanwhile>
-HF_INLINE void panel_product(StridedWords a, int64_t rows, const uint32_t* panel, int64_t depth, float* c,
+template <class P, class Left, class Meanwhile>
+HF_INLINE void panel_product(Left a, int64_t rows, const uint32_t* panel, int64_t depth, float* c,
                              int64_t c_stride, int64_t columns, bool add, Meanwhile& meanwhile) {
     if (columns > kLanes)
         word_tiles<P, 2>(a, rows, panel, depth, c, c_stride, add, meanwhile);
     else
         word_tiles<P, 1>(a, rows, panel, depth, c, c_stride, add, meanwhile);
+}
+
+// How often word_tiles calls meanwhile(), and how many chunks of a depth there are.
+HF_INLINE int64_t tiles_of(int64_t rows) {
+    return rows / kWordTileRows + 1;
+}
+HF_INLINE int64_t chunks_of(int64_t words) {
+    return (words + kWordDepth - 1) / kWordDepth;
+}
+HF_INLINE int64_t panels_of(int64_t columns) {
+    return (columns + kPanelColumns - 1) / kPanelColumns;
 }
 
 }  // namespace hashfold::HASHFOLD_ISA
