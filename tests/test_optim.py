@@ -13,10 +13,10 @@ from torch import nn
 from hashfold.errors import InputError
 from hashfold.kernels import native
 from hashfold.nn import LSHLinear, SampledSigmoidLoss, SampledSoftmaxLoss, SparseLinear
-from hashfold.optim import ADAM_STATES, RowAdagrad, RowAdam, RowOptimizer, RowSGD
+from hashfold.optim import OPTIMIZERS, RowAdagrad, RowAdam, RowOptimizer, RowSGD
 from hashfold.sparse import CsrBatch, RaggedIds
 
-COMPACT = ADAM_STATES["compact"]
+COMPACT: dict[str, Any] = {"row_state": True, "first_moment": "bf16"}
 PAIRS = {
     "adam": (lambda p: RowAdam(p, lr=0.02), lambda p: torch.optim.Adam(p, lr=0.02)),
     "adamw": (
@@ -236,7 +236,7 @@ def test_fused_step_equals_plain_step(rule: str, per_row: bool) -> None:
 
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("kind", sorted(ADAM_STATES))
+@pytest.mark.parametrize("kind", sorted(OPTIMIZERS))
 def test_a_layers_loss_step_equals_its_fused_backward(loss: str, precision: str, kind: str) -> None:
     random = np.random.default_rng(0)
     x = torch.from_numpy(random.standard_normal((9, 24)).astype(np.float32))
@@ -244,7 +244,7 @@ def test_a_layers_loss_step_equals_its_fused_backward(loss: str, precision: str,
     one_pass, trained = {"softmax": SampledSoftmaxLoss(), "sigmoid": SampledSigmoidLoss()}[loss], []
     for fused in (False, True):
         layer = LSHLinear(24, 40, index="exact", precision=precision, generator=torch.Generator().manual_seed(3))
-        optimizer = RowAdam(layer.parameters(), lr=0.01, **ADAM_STATES[kind])
+        optimizer = OPTIMIZERS[kind](layer.parameters(), lr=0.01)
         optimizer.fuse(layer)
         active, h = layer.lookup_shared(x, y, hard_negatives=0, uniform=15, seed=1), x.clone().requires_grad_()
         if fused:

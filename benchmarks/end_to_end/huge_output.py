@@ -43,7 +43,7 @@ WAYS = {
 }
 CHECKED = 5
 OURS, COMPACT, AHEAD, WINDOW = "hashfold", "hashfold, compact state", ", prepared ahead", 4
-STATES = {OURS: "full", COMPACT: "compact"}
+RULES = {OURS: "adam", COMPACT: "compact_adam"}
 
 
 def rounds() -> int:
@@ -97,7 +97,7 @@ class Race:
     def __init__(self, labels: int, rows: int) -> None:
         self.examples, _ = data(labels, rows)
         self.net = network(labels, NEGATIVES[0])
-        self.compact = network(labels, NEGATIVES[0], optimizer_state="compact")
+        self.compact = network(labels, NEGATIVES[0], optimizer="compact_adam")
         self.peer = TorchNetwork(self.net, LR)
         self._sets: dict[tuple[int, int, int], Any] = {}
 
@@ -209,21 +209,21 @@ def _step(net: Any, rows: Rows, i: int) -> None:
     net.training_step(*rows(i), seed=i)
 
 
-def memory(state: str, batch: int = 1024) -> dict[str, float]:
+def memory(rule: str, batch: int = 1024) -> dict[str, float]:
     """Of a process of its own that trains: resident bytes before the network is made, and the most ever."""
     from hashfold.memory import peak_bytes
 
     rows = Rows(data(LABELS, 10 * batch)[0], batch)
     before = peak_bytes()
-    net = network(LABELS, NEGATIVES[0], optimizer_state=state)
+    net = network(LABELS, NEGATIVES[0], optimizer=rule)
     for i in range(20):
         net.training_step(*rows(i), seed=i)
     weights = sum(p.numel() * 4 for p in net.parameters())
     return {"before": before, "peak": peak_bytes(), "weights": weights, "least": 3 * weights}
 
 
-def memory_apart(state: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.end_to_end.huge_output", "memory", state]
+def memory_apart(rule: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.end_to_end.huge_output", "memory", rule]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return answer
@@ -241,7 +241,7 @@ def best_of(runs: list[dict[str, Any]], negatives: int) -> dict[str, Any]:
             for name, speed in rows_a_second(run).items():
                 speeds[name] = max(speeds.get(name, (0.0, 0)), (speed, run["batch"]))
     torch_best = max((speed, name) for name, (speed, _) in speeds.items() if name.startswith("torch "))
-    ours, compact = (max(speeds[name][0], speeds[name + AHEAD][0]) for name in STATES)
+    ours, compact = (max(speeds[name][0], speeds[name + AHEAD][0]) for name in RULES)
     return {
         "rows_a_second": {name: {"speed": speed, "batch": batch} for name, (speed, batch) in speeds.items()},
         "best_of_torch": torch_best[1],
@@ -281,7 +281,7 @@ def main() -> None:
         return
     torch.set_num_threads(native.num_threads())
     began = time.perf_counter()
-    result: dict[str, Any] = {"memory": {name: memory_apart(state) for name, state in STATES.items()}}
+    result: dict[str, Any] = {"memory": {name: memory_apart(rule) for name, rule in RULES.items()}}
     check_small()
     race = Race(LABELS, 12 * max(BATCHES))
     race.check()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from statistics import mean
 from typing import Any, NamedTuple
 
@@ -19,12 +18,9 @@ import numpy as np
 from benchmarks.common import chosen, seeds, table, write
 from benchmarks.end_to_end import huge_output
 from benchmarks.end_to_end.time_to_accuracy import DROPOUT, FEW, START, examples
-from hashfold.model import LookupNetwork, NetworkConfig
-from hashfold.optim import ADAM_STATES, RowAdagrad, RowAdam, RowOptimizer
 
 NEEDS = ("HASHFOLD_DATA",)
 NEGATIVES, HELD_OUT = 1024, 4000
-Make = Callable[[Any, float], RowOptimizer]
 FIGURES = ("P@1", "P@3", "P@5")
 
 
@@ -33,31 +29,11 @@ class Task(NamedTuple):
     loss: str = "softmax"
 
 
-def adam(state: str) -> Make:
-    return lambda groups, lr: RowAdam(groups, lr=lr, **ADAM_STATES[state])
-
-
 SETS = {"citeulike-t": Task(6), "acl-authors": Task(4), "eurlex57k": Task(4, "sigmoid")}
-RULES: dict[str, tuple[float, Make]] = {
-    **{f"Adam, {state}": (5e-3, adam(state)) for state in ADAM_STATES},
-    "Adagrad, a number a row": (5e-2, lambda groups, lr: RowAdagrad(groups, lr=lr, row_state=True)),
-}
+RATES = {"adam": 1e-2, "rowwise_adam": 1e-2, "compact_adam": 1e-2, "rowwise_adagrad": 1e-1}
 
 
-class Ruled(LookupNetwork):
-    """A LookupNetwork moved by another rule."""
-
-    def __init__(self, config: NetworkConfig, make: Make) -> None:
-        self._make = make
-        super().__init__(config)
-
-    def _make_optimizer(self) -> Any:
-        optimizer = self._make(list(self.parameters()), self.config.lr)
-        optimizer.fuse(self.input, self.output)
-        return optimizer
-
-
-def state_bytes(net: Ruled) -> int:
+def state_bytes(net: Any) -> int:
     return sum(s.nbytes for state in net.optimizer.state.values() for s in state.values())
 
 
@@ -70,17 +46,17 @@ def parts(name: str) -> tuple[Any, Any]:
     return train.take(np.sort(order[HELD_OUT:])), train.take(np.sort(order[:HELD_OUT]))
 
 
-def run(name: str, train: Any, test: Any, lr: float, make: Make, seed: int) -> dict[str, float]:
+def run(name: str, train: Any, test: Any, rule: str, lr: float, seed: int) -> dict[str, float]:
     from hashfold.data import label_counts
     from hashfold.metrics import evaluate
-    from hashfold.model import Outputs
+    from hashfold.model import LookupNetwork, NetworkConfig, Outputs
     from hashfold.train import TrainConfig, fit
 
     outputs, task = Outputs.with_rows(label_counts(train.y), FEW), SETS[name]
     train = outputs.learned(train)
     settings: dict[str, Any] = {"hidden": huge_output.HIDDEN, "negatives": NEGATIVES, "dropout": DROPOUT}
-    settings |= {"loss": task.loss, "lr": lr, "label_start": START, "seed": seed}
-    net = Ruled(NetworkConfig(train.num_features, train.num_labels, **settings), make)
+    settings |= {"loss": task.loss, "optimizer": rule, "lr": lr, "label_start": START, "seed": seed}
+    net = LookupNetwork(NetworkConfig(train.num_features, train.num_labels, **settings))
     net.set_label_prior(label_counts(train.y), len(train))
     net.start_labels(train.x, train.y)
     began = time.process_time()
@@ -102,9 +78,9 @@ def main() -> None:
     rows = []
     for name in chosen(list(SETS)):
         train, test = parts(name)
-        for rule, (own, make) in RULES.items():
+        for rule, own in RATES.items():
             for lr in rates(own):
-                runs = [run(name, train, test, lr, make, seed) for seed in seeds()]
+                runs = [run(name, train, test, rule, lr, seed) for seed in seeds()]
                 result.setdefault(name, {})[f"{rule}, {lr:g}"] = runs
                 spread = max(r["P@1"] for r in runs) - min(r["P@1"] for r in runs)
                 rows.append([name, rule, lr, *(mean(r[key] for r in runs) for key in runs[0]), spread])

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, ClassVar, Protocol, overload
 
 import numpy as np
@@ -28,12 +29,6 @@ from hashfold.kernels.native import core
 States = tuple[Tensor | None, Tensor | None]
 
 MOMENTS = ("fp32", "bf16")
-ADAM_STATES: dict[str, dict[str, Any]] = {
-    "full": {},
-    "rowwise": {"row_state": True},
-    "compact": {"row_state": True, "first_moment": "bf16"},
-}
-"""What `NetworkConfig.optimizer_state` means, as settings of `RowAdam`: 8, 4 and 2 bytes a weight."""
 _KINDS = {"row_state": False, "first_moment": "fp32"}
 """The settings that say what state there is, and what older states that do not have them mean."""
 
@@ -253,6 +248,15 @@ class RowSGD(RowOptimizer):
 
     def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("momentum_buffer",) if group["momentum"] else ()
+
+
+OPTIMIZERS: dict[str, Callable[..., RowOptimizer]] = {
+    "adam": RowAdam,
+    "rowwise_adam": partial(RowAdam, row_state=True),
+    "compact_adam": partial(RowAdam, row_state=True, first_moment="bf16"),
+    "rowwise_adagrad": partial(RowAdagrad, row_state=True),
+}
+"""Rules by name, of 8, 4, 2 and 0 bytes of state a weight; all but the first have 4 a row besides."""
 
 
 def _has_row_state(parameter: Tensor, group: dict[str, Any]) -> bool:

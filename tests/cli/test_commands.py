@@ -51,12 +51,12 @@ def test_same_seed_same_model(tmp_path: Path, rows: Trained) -> None:
     assert weights[0] == weights[1]
 
 
-def test_optimizer_state_is_a_setting_of_the_network(tmp_path: Path, rows: Trained) -> None:
-    answer = succeed_json("train", rows.train, "-o", tmp_path / "m", *FEW, "--optimizer-state", "compact")
-    assert answer["settings"]["network"]["optimizer_state"] == "compact"
-    assert json.loads((rows.model / "config.json").read_text())["network"]["optimizer_state"] == "full"
+def test_optimizer_is_a_setting_of_the_network(tmp_path: Path, rows: Trained) -> None:
+    answer = succeed_json("train", rows.train, "-o", tmp_path / "m", *FEW, "--optimizer", "compact_adam")
+    assert answer["settings"]["network"]["optimizer"] == "compact_adam"
+    assert json.loads((rows.model / "config.json").read_text())["network"]["optimizer"] == "adam"
     assert succeed_json("eval", tmp_path / "m", rows.valid)["P@1"] > 0.5
-    assert "full" in refuse("train", rows.train, "-o", tmp_path / "n", "--optimizer-state", "none")
+    assert "compact_adam" in refuse("train", rows.train, "-o", tmp_path / "n", "--optimizer", "none")
 
 
 def test_storage_makes_the_folder_small_and_is_what_predicts(tmp_path: Path, rows: Trained) -> None:

@@ -11,6 +11,7 @@ import torch
 from hashfold.errors import InputError
 from hashfold.metrics import evaluate
 from hashfold.model import LookupNetwork, NetworkConfig
+from hashfold.optim import OPTIMIZERS
 from hashfold.sparse import CsrBatch, RaggedIds
 
 ROWS, FEATURES, LABELS = 600, 80, 40
@@ -52,8 +53,9 @@ def trained(epochs: int = 12, **changes: object) -> LookupNetwork:
         {"loss": "softmax", "hard_negatives": 4, "index": "exact"},
         {"loss": "softmax", "hard_negatives": 4, "index": "lsh"},
         {"loss": "softmax", "unit_hidden": True, "label_norm": 12.0, "label_bias": False},
-        {"loss": "softmax", "optimizer_state": "rowwise"},
-        {"loss": "sigmoid", "optimizer_state": "compact"},
+        {"loss": "softmax", "optimizer": "rowwise_adam"},
+        {"loss": "sigmoid", "optimizer": "compact_adam"},
+        {"loss": "softmax", "optimizer": "rowwise_adagrad", "lr": 0.2},
     ],
 )
 def test_learns_planted_labels(changes: dict[str, object]) -> None:
@@ -64,14 +66,17 @@ def test_learns_planted_labels(changes: dict[str, object]) -> None:
     assert evaluate(network.top_k(x, 5)[0], y)["P@1"] > 0.9
 
 
-@pytest.mark.parametrize(("kind", "bytes_a_weight"), [("full", 8), ("rowwise", 4), ("compact", 2)])
-def test_optimizer_state_is_as_small_as_it_says(kind: str, bytes_a_weight: int) -> None:
-    network = trained(1, optimizer_state=kind)
+STATE_BYTES = {"adam": (8, 8), "rowwise_adam": (4, 8), "compact_adam": (2, 8), "rowwise_adagrad": (0, 4)}
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_optimizer_state_is_as_small_as_it_says(kind: str) -> None:
+    network, (a_weight, a_bias) = trained(1, optimizer=kind), STATE_BYTES[kind]
     for layer in (network.input, network.output):
         weight, bias, state = layer.weight, layer.bias, network.optimizer.state
-        rows = 0 if kind == "full" else 4 * len(weight)
-        assert sum(s.nbytes for s in state[weight].values()) == weight.numel() * bytes_a_weight + rows
-        assert bias is None or sum(s.nbytes for s in state[bias].values()) == bias.numel() * 8
+        rows = 0 if kind == "adam" else 4 * len(weight)
+        assert sum(s.nbytes for s in state[weight].values()) == weight.numel() * a_weight + rows
+        assert bias is None or sum(s.nbytes for s in state[bias].values()) == bias.numel() * a_bias
 
 
 def test_labels_start_where_their_rows_are() -> None:

@@ -18,8 +18,9 @@ NETWORK = NetworkConfig(num_features=40, num_labels=12, hidden=8, lr=0.02)
 KINDS = {
     "all labels": {"negatives": 0},
     "uniform negatives": {"negatives": 4},
-    "row-wise state": {"negatives": 4, "optimizer_state": "rowwise"},
-    "compact state": {"negatives": 4, "optimizer_state": "compact"},
+    "row-wise Adam": {"negatives": 4, "optimizer": "rowwise_adam"},
+    "compact Adam": {"negatives": 4, "optimizer": "compact_adam"},
+    "row-wise Adagrad": {"negatives": 4, "optimizer": "rowwise_adagrad", "lr": 0.2},
     "sigmoid": {"negatives": 4, "loss": "sigmoid"},
     "held to a norm": {"negatives": 4, "unit_hidden": True, "label_norm": 4.0, "label_bias": False},
     "exact index": {"negatives": 3, "hard_negatives": 2},
@@ -125,12 +126,12 @@ def test_a_network_of_other_settings_is_refused(data, valid):
             network.load_resume_state(state | {name: wrong})
 
 
-def test_a_checkpoint_of_another_optimizer_state_is_refused(data, valid, tmp_path):
+def test_a_checkpoint_of_another_optimizer_is_refused(data, valid, tmp_path):
     plan, stop = Checkpoints(tmp_path / "c"), StopAt(3, lambda: os.kill(os.getpid(), signal.SIGINT))
-    compact = replace(NETWORK, optimizer_state="compact")
+    compact = replace(NETWORK, optimizer="compact_adam")
     with pytest.raises(Interrupted):
         fit(LookupNetwork(compact), data, valid, EARLY, callbacks=[stop], checkpoints=plan)
-    with pytest.raises(InputError, match="setting optimizer_state must be 'compact'; got 'full'"):
+    with pytest.raises(InputError, match="setting optimizer must be 'compact_adam'; got 'adam'"):
         fit(LookupNetwork(NETWORK), data, valid, EARLY, checkpoints=plan, resume=True)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _CHECKPOINT = ".checkpoint"
 _OVERRIDES = {
     *("hidden", "loss", "dropout", "negatives", "hard_negatives", "index", "label_norm", "lr", "storage"),
-    "optimizer_state",
+    "optimizer",
     *("epochs", "batch_size", "patience", "max_seconds", "seed", "threads"),
     *("buckets", "weights", "least_rows", "rare"),
 }
@@ -84,10 +84,9 @@ _network = (
     ),
     click.option("--lr", type=float, help="The peak learning rate."),
     click.option(
-        "--optimizer-state",
-        type=click.Choice(["full", "rowwise", "compact"]),
-        help="Of Adam while training, 8, 4 or 2 bytes a weight of the network: full keeps two moments of each; "
-        "rowwise one, and one a row; compact the former in 16 bits.",
+        "--optimizer",
+        type=click.Choice(["adam", "rowwise_adam", "compact_adam", "rowwise_adagrad"]),
+        help="Of the network. State while training: 8, 4, 2 or 0 bytes a weight.",
     ),
     click.option("--storage", type=click.Choice(["fp32", "fp16", "int8"]), help="Of the trained weights."),
 )

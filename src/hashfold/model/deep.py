@@ -18,7 +18,7 @@ from hashfold.kernels.active_step import PRECISIONS
 from hashfold.model.phases import check_phases
 from hashfold.model.storage import check_storage
 from hashfold.nn import SampledSigmoidLoss, SampledSoftmaxLoss
-from hashfold.optim import ADAM_STATES
+from hashfold.optim import OPTIMIZERS
 from hashfold.sparse import CsrBatch, Float32, Int32
 
 LOSSES: dict[str, type[SampledSoftmaxLoss] | type[SampledSigmoidLoss]] = {
@@ -38,9 +38,10 @@ class NetworkConfig:
     steps, in place of the two settings; 0 of both are the labels of the batch alone. index, index_options: of
     the output layer. rebuild: when training rebuilds that index, reinsert: when it moves labels whose vectors
     have moved to where they belong, counted in steps that look up; see `hashfold.index.make_schedule`. search,
-    search_options: of the index that predicts by lookup, built over the trained weights. lr: Adam's peak rate.
-    optimizer_state: of Adam in training: "full", two moments of each weight in float32; "rowwise", one, and one
-    second moment a row; "compact", so too, the former in bfloat16 (see `hashfold.optim.RowAdam`).
+    search_options: of the index that predicts by lookup, built over the trained weights. lr: the peak rate.
+    optimizer: "adam", which keeps two moments of each weight in float32; "rowwise_adam", one, and one second
+    moment a row; "compact_adam", so too, the former in bfloat16; or "rowwise_adagrad", one number a row in all,
+    with rates twenty times as high (see `hashfold.optim`).
     input_std, output_std: of the initial weights. label_start: the length of label vectors that start at the
     mean of their rows' hidden vectors (see `LookupNetwork.start_labels`; 0: at random). unit_hidden,
     label_norm: hidden vectors scaled to length 1 and label vectors held to a length (0: free), which makes the
@@ -66,7 +67,7 @@ class NetworkConfig:
     search: str = "tree"
     search_options: dict[str, Any] = field(default_factory=dict)
     lr: float = 5e-3
-    optimizer_state: str = "full"
+    optimizer: str = "adam"
     input_std: float = 0.06
     output_std: float = 0.02
     label_start: float = 0.0
@@ -86,7 +87,7 @@ class NetworkConfig:
         check_phases(op, self.phases)
         checks.one_of(op, "loss", self.loss, LOSSES)
         checks.one_of(op, "precision", self.precision, PRECISIONS)
-        checks.one_of(op, "optimizer_state", self.optimizer_state, ADAM_STATES)
+        checks.one_of(op, "optimizer", self.optimizer, OPTIMIZERS)
         check_storage(op, self.storage, self.hidden)
         checks.number(op, "dropout", self.dropout, low=0.0, high=0.95)
         for name in ("lr", "input_std", "output_std"):

@@ -18,7 +18,7 @@ from hashfold.model.hidden_step import HiddenStep
 from hashfold.model.phases import Phase, phase_at
 from hashfold.model.storage import round_weights
 from hashfold.nn import LSHLinear, SparseLinear
-from hashfold.optim import ADAM_STATES, RowAdam
+from hashfold.optim import OPTIMIZERS, RowOptimizer
 from hashfold.sparse import ActiveSet, CsrBatch, Float32, Int32, LookupStats, RaggedIds
 
 
@@ -45,7 +45,8 @@ class LookupNetwork(DeepPath):
 
     In training a batch shares one active set: its labels, the hard negatives that its hidden vectors
     look up, and uniform negatives. Both big layers are updated row by row inside the backward pass
-    (Adam); no gradient of their size is ever built. An ordinary `nn.Module` with an ordinary state_dict.
+    (by `config.optimizer`); no gradient of their size is ever built. An ordinary `nn.Module` with an
+    ordinary state_dict.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -78,13 +79,13 @@ class LookupNetwork(DeepPath):
                 self.output.weight.mul_(config.label_norm / self.output.weight.norm(dim=1, keepdim=True))
         self.drift.mark(self.output.weight.detach().numpy())
 
-    def _make_optimizer(self) -> RowAdam:
+    def _make_optimizer(self) -> RowOptimizer:
         others = [p for p in self.parameters() if p is not self.output.weight]
         groups: list[dict[str, Any]] = [
             {"params": others},
             {"params": [self.output.weight], "row_norm": self.config.label_norm},
         ]
-        optimizer = RowAdam(groups, lr=self.config.lr, **ADAM_STATES[self.config.optimizer_state])
+        optimizer = OPTIMIZERS[self.config.optimizer](groups, lr=self.config.lr)
         optimizer.fuse(self.input, self.output)
         return optimizer
 
@@ -120,7 +121,7 @@ class LookupNetwork(DeepPath):
         self.output.forget_tables()
         self._searchers.clear()
 
-    def optimizers(self) -> list[RowAdam]:
+    def optimizers(self) -> list[RowOptimizer]:
         return [self.optimizer]
 
     def set_lr(self, factor: float) -> None:

@@ -31,6 +31,7 @@ RISING = (
 )  # phases: up to a share of the steps, labels looked up, uniform ones
 START = 4.0  # the length of label vectors at first: 8 learns faster, and less in the end
 WITHOUT_PHASES = {"negatives", "hard_negatives", "index", "label_norm", "loss"}  # who asks for one of these
+ADAGRAD_TIMES = 20  # as high a rate as Adam's: its steps shrink as its sums grow
 HELD_RATE = 4e-2  # of label vectors held to a length, whose gradients are small beside them
 FEW_ROWS_A_LABEL = 2.0  # with fewer in the mean, and hardly any label with more, a network learned nothing
 SOME_ROWS = 5.0  # where 1 label in 100 has so many, it did
@@ -201,8 +202,9 @@ def _settle_network(
     if (network["loss"] == "softmax" or large) and not dense and not held:
         settle(network, "label_start", START, "label vectors start where their rows are")
     rate = HELD_RATE if held else 1e-2 if rows < FEW_STEPS else 5e-3
-    settle(network, "lr", rate, "Adam, with warm-up and cosine decay")
-    settle(network, "optimizer_state", "full", "two float32 a weight while training")
+    rule = settle(network, "optimizer", "adam", "two float32 of state a weight while training")
+    rate *= ADAGRAD_TIMES if rule == "rowwise_adagrad" else 1
+    settle(network, "lr", rate, f"{rule}, with warm-up and cosine decay")
 
 
 def _settle_negatives(found: Statistics, network: dict[str, Any], settle: Any, combine: bool) -> bool:
