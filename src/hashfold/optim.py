@@ -11,6 +11,7 @@ accumulate the gradients of fused weights (they do not exist).
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -39,7 +40,19 @@ class Fusable(Protocol):
     def fuse_with(self, optimizer: RowOptimizer) -> None: ...
 
 
-class RowOptimizer(torch.optim.Optimizer, ABC):
+class _Optimizer(torch.optim.Optimizer):
+    """torch's optimizer without the wrapper of methods that are not to be compiled.
+
+    To say so to its compiler it imports that compiler at their first call: a second, and 70 MB that stay.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+
+
+class RowOptimizer(_Optimizer, ABC):
     """What the row-wise rules share. float32 parameters on the CPU, one or two dimensions."""
 
     _rule: ClassVar[int]

@@ -320,7 +320,7 @@ def test_gradcheck(name: str) -> None:
 def test_opcheck(name: str) -> None:
     """Schema, fake tensor, autograd registration and tracing, as PyTorch defines them."""
     for arguments in samples_of(name, torch.float32)[-3:]:
-        torch.library.opcheck(OPERATORS[name].op, with_gradients(OPERATORS[name], arguments))
+        torch.library.opcheck(OPERATORS[name].op.overload, with_gradients(OPERATORS[name], arguments))
 
 
 def test_dropout_keeps_the_share_it_promises_and_its_scale() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hashfold.kernels.arrays import out, view
 from hashfold.kernels.native import core
-from hashfold.kernels.registry import Operator, register
+from hashfold.kernels.registry import Operator, custom_operator, register
 
 
 def _view(tensor: Tensor | None) -> Any:
@@ -24,7 +24,7 @@ def _num_active(weight: Tensor, ids: Tensor | None) -> int:
     return weight.shape[0] if ids is None else ids.shape[0]
 
 
-@torch.library.custom_op("hashfold::active_linear", mutates_args=())
+@custom_operator("active_linear")
 def active_linear(x: Tensor, weight: Tensor, bias: Tensor | None, ids: Tensor | None) -> Tensor:
     logits = x.new_empty(x.shape[0], _num_active(weight, ids))
     core.active_linear(view(x), view(weight), _view(bias), _view(ids), out(logits))
@@ -36,7 +36,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None, ids: Tensor | None) -> Ten
     return x.new_empty(x.shape[0], _num_active(weight, ids))
 
 
-@torch.library.custom_op("hashfold::active_linear_grad_x", mutates_args=())
+@custom_operator("active_linear_grad_x")
 def grad_x(grad: Tensor, weight: Tensor, ids: Tensor | None) -> Tensor:
     g = grad.new_empty(grad.shape[0], weight.shape[1])
     core.active_linear_grad_x(view(grad), view(weight), _view(ids), out(g))
@@ -48,7 +48,7 @@ def _(grad: Tensor, weight: Tensor, ids: Tensor | None) -> Tensor:
     return grad.new_empty(grad.shape[0], weight.shape[1])
 
 
-@torch.library.custom_op("hashfold::active_linear_grad_weight", mutates_args=())
+@custom_operator("active_linear_grad_weight")
 def grad_weight(grad: Tensor, x: Tensor, ids: Tensor | None, out_features: int) -> tuple[Tensor, Tensor]:
     g, g_bias = grad.new_zeros(out_features, x.shape[1]), grad.new_zeros(out_features)
     core.active_linear_grad_weight(view(grad), view(x), _view(ids), out(g), out(g_bias))

@@ -17,7 +17,7 @@ from torch import Tensor
 from hashfold import checks
 from hashfold.kernels.arrays import out, view
 from hashfold.kernels.native import core
-from hashfold.kernels.registry import Operator, register
+from hashfold.kernels.registry import Operator, custom_operator, register
 
 
 def pack_codes(codes: Tensor, bits: int) -> Tensor:
@@ -76,7 +76,7 @@ def check_layout(
         checks.fail(op, expected, tuple(codebook.shape))
 
 
-@torch.library.custom_op("hashfold::codebook_matmul", mutates_args=())
+@custom_operator("codebook_matmul")
 def codebook_matmul(
     x: Tensor, codes: Tensor, codebook: Tensor, bits: int, in_features: int, group_rows: int, group_cols: int
 ) -> Tensor:
@@ -93,7 +93,7 @@ def _(
     return x.new_empty(x.shape[0], codes.shape[0])
 
 
-@torch.library.custom_op("hashfold::codebook_matmul_grad_x", mutates_args=())
+@custom_operator("codebook_matmul_grad_x")
 def grad_x(
     grad: Tensor, codes: Tensor, codebook: Tensor, bits: int, in_features: int, group_rows: int, group_cols: int
 ) -> Tensor:
@@ -110,7 +110,7 @@ def _(
     return grad.new_empty(grad.shape[0], in_features)
 
 
-@torch.library.custom_op("hashfold::codebook_matmul_grad_codebook", mutates_args=())
+@custom_operator("codebook_matmul_grad_codebook")
 def grad_codebook(
     grad: Tensor,
     x: Tensor,
@@ -164,7 +164,7 @@ def _backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
 codebook_matmul.register_autograd(_backward, setup_context=_setup)
 
 
-@torch.library.custom_op("hashfold::codebook_rows", mutates_args=())
+@custom_operator("codebook_rows")
 def codebook_rows(
     ids: Tensor, codes: Tensor, codebook: Tensor, bits: int, in_features: int, group_rows: int, group_cols: int
 ) -> Tensor:
@@ -181,7 +181,7 @@ def _(
     return codebook.new_empty(ids.shape[0], in_features)
 
 
-@torch.library.custom_op("hashfold::codebook_rows_grad", mutates_args=())
+@custom_operator("codebook_rows_grad")
 def rows_grad(
     grad: Tensor,
     ids: Tensor,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hashfold.kernels.arrays import out, view
 from hashfold.kernels.native import core
-from hashfold.kernels.registry import Operator, register
+from hashfold.kernels.registry import Operator, custom_operator, register
 
 _WORD = 0xFFFFFFFF
 _GOLDEN = 0x9E3779B9
@@ -28,7 +28,7 @@ def _layout(offsets: Tensor, sizes: Tensor, seed: int, sign: bool, identity: boo
     return core.HashedLayout(view(offsets), view(sizes), seed, sign, identity)
 
 
-@torch.library.custom_op("hashfold::hashed_linear", mutates_args=())
+@custom_operator("hashed_linear")
 def hashed_linear(
     indptr: Tensor,
     indices: Tensor,
@@ -69,7 +69,7 @@ def _(
     return buckets.new_empty(out_ids.shape[0])
 
 
-@torch.library.custom_op("hashfold::hashed_linear_grad_values", mutates_args=())
+@custom_operator("hashed_linear_grad_values")
 def grad_values(
     grad: Tensor,
     indptr: Tensor,
@@ -109,7 +109,7 @@ def _(
     return torch.empty_like(values)
 
 
-@torch.library.custom_op("hashfold::hashed_linear_grad_buckets", mutates_args=())
+@custom_operator("hashed_linear_grad_buckets")
 def grad_buckets(
     grad: Tensor,
     indptr: Tensor,

@@ -19,7 +19,7 @@ from hashfold import checks
 from hashfold.kernels.arrays import out, view
 from hashfold.kernels.hashed_linear import _WORD, _mixed
 from hashfold.kernels.native import core
-from hashfold.kernels.registry import Operator, register
+from hashfold.kernels.registry import Operator, custom_operator, register
 
 TILES = (1, 4, 8, 16, 32)
 MAX_BUCKETS = 2**31 - 1
@@ -47,7 +47,7 @@ def check_layout(
         checks.fail(op, expected, len(buckets), "take more buckets, or fewer blocks or a smaller tile")
 
 
-@torch.library.custom_op("hashfold::hashed_matmul", mutates_args=())
+@custom_operator("hashed_matmul")
 def hashed_matmul(
     x: Tensor, buckets: Tensor, out_features: int, seed: int, sign: bool, tile: int, blocks: int, identity: bool
 ) -> Tensor:
@@ -64,7 +64,7 @@ def _(
     return x.new_empty(x.shape[0], out_features)
 
 
-@torch.library.custom_op("hashfold::hashed_matmul_grad_x", mutates_args=())
+@custom_operator("hashed_matmul_grad_x")
 def grad_x(
     grad: Tensor, buckets: Tensor, in_features: int, seed: int, sign: bool, tile: int, blocks: int, identity: bool
 ) -> Tensor:
@@ -81,7 +81,7 @@ def _(
     return grad.new_empty(grad.shape[0], in_features)
 
 
-@torch.library.custom_op("hashfold::hashed_matmul_grad_buckets", mutates_args=())
+@custom_operator("hashed_matmul_grad_buckets")
 def grad_buckets(
     grad: Tensor, x: Tensor, num_buckets: int, seed: int, sign: bool, tile: int, blocks: int, identity: bool
 ) -> Tensor:
@@ -117,7 +117,7 @@ def _backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
 hashed_matmul.register_autograd(_backward, setup_context=_setup)
 
 
-@torch.library.custom_op("hashfold::hashed_rows", mutates_args=())
+@custom_operator("hashed_rows")
 def hashed_rows(
     ids: Tensor,
     buckets: Tensor,
@@ -150,7 +150,7 @@ def _(
     return buckets.new_empty(ids.shape[0], in_features)
 
 
-@torch.library.custom_op("hashfold::hashed_rows_grad", mutates_args=())
+@custom_operator("hashed_rows_grad")
 def rows_grad(
     grad: Tensor,
     ids: Tensor,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hashfold.kernels.arrays import out, view
 from hashfold.kernels.native import core
-from hashfold.kernels.registry import Operator, register
+from hashfold.kernels.registry import Operator, custom_operator, register
 
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -26,14 +26,14 @@ def _run(name: str, logits: Tensor, weights: Tensor, starts: Tensor, positions: 
     return rows.sum() * scale, grad
 
 
-@torch.library.custom_op("hashfold::sampled_softmax", mutates_args=())
+@custom_operator("sampled_softmax")
 def sampled_softmax(
     logits: Tensor, weights: Tensor, label_indptr: Tensor, label_positions: Tensor
 ) -> tuple[Tensor, Tensor]:
     return _run("sampled_softmax", logits, weights, label_indptr, label_positions)
 
 
-@torch.library.custom_op("hashfold::sampled_sigmoid", mutates_args=())
+@custom_operator("sampled_sigmoid")
 def sampled_sigmoid(
     logits: Tensor, weights: Tensor, label_indptr: Tensor, label_positions: Tensor
 ) -> tuple[Tensor, Tensor]:

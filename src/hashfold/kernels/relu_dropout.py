@@ -14,10 +14,10 @@ from torch import Tensor
 
 from hashfold.kernels.arrays import out, view
 from hashfold.kernels.native import core
-from hashfold.kernels.registry import Operator, register
+from hashfold.kernels.registry import Operator, custom_operator, register
 
 
-@torch.library.custom_op("hashfold::relu_dropout", mutates_args=())
+@custom_operator("relu_dropout")
 def relu_dropout(x: Tensor, keep: float, seed: int) -> Tensor:
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
     core.relu_dropout(view(x).reshape(-1), keep, seed, out(y).reshape(-1))
@@ -29,7 +29,7 @@ def _(x: Tensor, keep: float, seed: int) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-@torch.library.custom_op("hashfold::relu_dropout_grad", mutates_args=())
+@custom_operator("relu_dropout_grad")
 def grad_x(grad: Tensor, y: Tensor, keep: float) -> Tensor:
     g = torch.empty_like(y)
     core.relu_dropout_grad(view(grad).reshape(-1), view(y).reshape(-1), keep, out(g).reshape(-1))

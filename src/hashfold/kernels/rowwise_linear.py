@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hashfold.kernels.arrays import out, view
 from hashfold.kernels.native import core
-from hashfold.kernels.registry import Operator, register
+from hashfold.kernels.registry import Operator, custom_operator, register
 
 Csr = tuple[Tensor, Tensor, Tensor]  # indptr int64, ids int32, values
 States = tuple[Tensor | None, Tensor | None]  # the first and second state of a rule, None where it has none
@@ -28,7 +28,7 @@ def _view(tensor: Tensor | None) -> Any:
     return None if tensor is None else view(tensor)
 
 
-@torch.library.custom_op("hashfold::rowwise_linear", mutates_args=())
+@custom_operator("rowwise_linear")
 def rowwise_linear(x: Tensor, out_indptr: Tensor, out_ids: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     y = weight.new_empty(out_ids.shape[0])
     core.rowwise_linear(view(x), view(out_indptr), view(out_ids), view(weight), _view(bias), out(y))
@@ -40,7 +40,7 @@ def _(x: Tensor, out_indptr: Tensor, out_ids: Tensor, weight: Tensor, bias: Tens
     return weight.new_empty(out_ids.shape[0])
 
 
-@torch.library.custom_op("hashfold::rowwise_linear_grad_x", mutates_args=())
+@custom_operator("rowwise_linear_grad_x")
 def grad_x(grad: Tensor, out_indptr: Tensor, out_ids: Tensor, weight: Tensor) -> Tensor:
     g = weight.new_empty(out_indptr.shape[0] - 1, weight.shape[1])
     core.rowwise_linear_grad_x(view(grad), view(out_indptr), view(out_ids), view(weight), out(g))
@@ -52,7 +52,7 @@ def _(grad: Tensor, out_indptr: Tensor, out_ids: Tensor, weight: Tensor) -> Tens
     return weight.new_empty(out_indptr.shape[0] - 1, weight.shape[1])
 
 
-@torch.library.custom_op("hashfold::rowwise_linear_grad_weight", mutates_args=())
+@custom_operator("rowwise_linear_grad_weight")
 def grad_weight(grad: Tensor, x: Tensor, out_indptr: Tensor, out_ids: Tensor, num_neurons: int) -> Tensor:
     g = x.new_zeros(num_neurons, x.shape[1])
     core.rowwise_linear_grad_weight(view(grad), view(x), view(out_indptr), view(out_ids), out(g))
@@ -87,7 +87,7 @@ def _backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
 rowwise_linear.register_autograd(_backward, setup_context=_setup)
 
 
-@torch.library.custom_op("hashfold::csr_rowwise_linear", mutates_args=())
+@custom_operator("csr_rowwise_linear")
 def csr_rowwise_linear(
     in_indptr: Tensor,
     in_ids: Tensor,
@@ -116,7 +116,7 @@ def _(
     return weight.new_empty(out_ids.shape[0])
 
 
-@torch.library.custom_op("hashfold::csr_rowwise_linear_grad_x", mutates_args=())
+@custom_operator("csr_rowwise_linear_grad_x")
 def csr_grad_x(
     grad: Tensor, in_indptr: Tensor, in_ids: Tensor, out_indptr: Tensor, out_ids: Tensor, weight: Tensor
 ) -> Tensor:
@@ -133,7 +133,7 @@ def _(
     return weight.new_empty(in_ids.shape[0])
 
 
-@torch.library.custom_op("hashfold::csr_rowwise_linear_grad_weight", mutates_args=())
+@custom_operator("csr_rowwise_linear_grad_weight")
 def csr_grad_weight(
     grad: Tensor,
     in_indptr: Tensor,

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from hashfold.kernels.arrays import out, view
 from hashfold.kernels.native import core
-from hashfold.kernels.registry import Operator, register
+from hashfold.kernels.registry import Operator, custom_operator, register
 
 
-@torch.library.custom_op("hashfold::sparse_linear", mutates_args=())
+@custom_operator("sparse_linear")
 def sparse_linear(indptr: Tensor, indices: Tensor, values: Tensor, weight: Tensor) -> Tensor:
     y = weight.new_empty(len(indptr) - 1, weight.shape[1])
     core.sparse_linear(view(indptr), view(indices), view(values), view(weight), out(y))
@@ -22,7 +22,7 @@ def _(indptr: Tensor, indices: Tensor, values: Tensor, weight: Tensor) -> Tensor
     return weight.new_empty(indptr.shape[0] - 1, weight.shape[1])
 
 
-@torch.library.custom_op("hashfold::sparse_linear_grad_values", mutates_args=())
+@custom_operator("sparse_linear_grad_values")
 def grad_values(indptr: Tensor, indices: Tensor, values: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
     g = torch.empty_like(values)
     core.sparse_linear_grad_values(view(indptr), view(indices), view(values), view(weight), view(grad), out(g))
@@ -34,7 +34,7 @@ def _(indptr: Tensor, indices: Tensor, values: Tensor, weight: Tensor, grad: Ten
     return torch.empty_like(values)
 
 
-@torch.library.custom_op("hashfold::sparse_linear_grad_weight", mutates_args=())
+@custom_operator("sparse_linear_grad_weight")
 def grad_weight(indptr: Tensor, indices: Tensor, values: Tensor, grad: Tensor, num_features: int) -> Tensor:
     g = grad.new_zeros(num_features, grad.shape[1])
     core.sparse_linear_grad_weight(view(indptr), view(indices), view(values), view(grad), out(g))

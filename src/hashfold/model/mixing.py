@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 from scipy.special import expit
 from threadpoolctl import ThreadpoolController
 
@@ -185,6 +184,12 @@ def _lists(z: Float32, share: Float64, chosen: _Chosen) -> Lists:
     return Lists.of(z[chosen.pairs], chosen.indptr, share[chosen.pairs], chosen.stands_for)
 
 
+def _minimize(loss: Callable[[Float64], tuple[float, Float64]], start: Any, **settings: Any) -> Any:
+    from scipy.optimize import minimize  # 20 MB that who predicts can do without
+
+    return minimize(loss, start, jac=True, method="L-BFGS-B", **settings)
+
+
 def _fit(
     lists: Lists, shape: _Shape, seed: int, linear: Float32 | None = None, iterations: int = ITERATIONS
 ) -> Weights:
@@ -193,7 +198,7 @@ def _fit(
         return value + DECAY * float(vector @ vector), gradient + 2 * DECAY * vector
 
     start = shape.start(seed, linear)
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": iterations})
+    found = _minimize(loss, start, options={"maxiter": iterations})
     return shape.unpack(found.x)
 
 
@@ -254,6 +259,6 @@ def _fit_chance(scores: Float32, indptr: Int64, true: npt.NDArray[np.bool_]) -> 
         return float(value), x.T @ (expit(odds) - y) / len(odds) + 2e-6 * weights
 
     bounds = [(1e-3, None), (None, None), (None, None)]
-    found = minimize(loss, [1.0, -1.0, 0.0], jac=True, method="L-BFGS-B", bounds=bounds)
+    found = _minimize(loss, [1.0, -1.0, 0.0], bounds=bounds)
     chance: npt.NDArray[np.float64] = np.asarray(found.x, np.float64)
     return chance
