@@ -77,11 +77,15 @@ class FoldedConv(nn.Module):
         padding: Size | str = self.padding
         if self.padding_mode != "zeros":
             x, padding = F.pad(x, self._margins, mode=self.padding_mode), 0
-        parts = [
-            checkpoint(self._some_filters, x, *part, padding, use_reentrant=False, preserve_rng_state=False)
-            for part in self._parts()
-        ]
+        parts = [self._part(x, *part, padding) for part in self._parts()]
         return parts[0] if len(parts) == 1 else torch.cat(parts, channels)
+
+    def _part(self, x: Tensor, *part: Any) -> Tensor:
+        """`_some_filters`; where gradients are wanted, built again for them instead of kept."""
+        if not torch.is_grad_enabled():
+            return self._some_filters(x, *part)
+        built: Tensor = checkpoint(self._some_filters, x, *part, use_reentrant=False, preserve_rng_state=False)
+        return built
 
     def _some_filters(self, x: Tensor, filters: range, groups: range, padding: Size | str) -> Tensor:
         """The output channels `filters`, which make up these groups or are a part of one."""
