@@ -16,7 +16,7 @@ from hashfold.sparse import RaggedIds
 from hashfold.train import Callback, fit_model
 from hashfold.train.callbacks import RunInfo
 from hashfold.train.folding import Fold, fold_model
-from hashfold.train.lookups import LookupConfig, split
+from hashfold.train.lookups import split
 
 FEATURES, LABELS, LEAST = 300, 120, 12
 
@@ -175,8 +175,3 @@ def test_where_nothing_can_combine_them_the_neighbours_are_left(examples) -> Non
     model, _ = fit_model(examples[0], overrides={"least_rows": LEAST, "held_out": 10}, say=told.append)
     assert model.lookups.parts == ("near",)
     assert any(line.startswith("near alone: ") for line in told)
-
-
-def test_rare_labels_are_left_only_to_neighbours() -> None:
-    with pytest.raises(InputError, match="least_rows above 1 leaves rare labels to near"):
-        LookupConfig(parts=("deep", "wide"), least_rows=2)

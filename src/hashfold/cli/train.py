@@ -64,7 +64,9 @@ _combining = (
         "accurate on many rows, three times as long to train.",
     ),
     click.option(
-        "--least-rows", type=int, help="Of a label that the network learns; wide and near alone know the others."
+        "--least-rows",
+        type=int,
+        help="Of a label that the network learns; wide and near alone know the others, or they join it.",
     ),
 )
 _network = (

@@ -3,6 +3,7 @@
 from hashfold.model.deep import DeepPath, NetworkConfig
 from hashfold.model.deep_lookup import Outputs
 from hashfold.model.folded import FoldedNetwork
+from hashfold.model.joining import check_joinable, join_labels
 from hashfold.model.lookups import PARTS, Lookups, combinations, feature_names, key_of
 from hashfold.model.mixing import Mixer, fit_mixer
 from hashfold.model.near import Near
@@ -27,8 +28,10 @@ __all__ = [
     "StepResult",
     "Targets",
     "Wide",
+    "check_joinable",
     "combinations",
     "feature_names",
     "fit_mixer",
+    "join_labels",
     "key_of",
 ]

@@ -98,12 +98,23 @@ class LookupNetwork(DeepPath):
 
     @torch.no_grad()
     def start_labels(self, x: CsrBatch, y: RaggedIds, block_rows: int = 8192) -> None:
-        """Starts label vectors where their rows are: at the mean of these rows' h(x), less that of all rows.
+        """Starts label vectors where their rows are (`label_directions` of the same arguments).
 
-        x: training rows (rows, num_features); y: their labels, (rows, num_labels). Vectors get the length
-        `config.label_start`, or `config.label_norm` if that holds them to one; labels without rows stay at their
-        random start. Training then has less far to go, and fewer epochs will do. Cost: one forward pass, and a row
-        added for each label of each row.
+        Vectors get the length `config.label_start`, or `config.label_norm` if that holds them to one; labels
+        without rows stay at their random start. Training then has less far to go, and fewer epochs will do.
+        """
+        directions = self.label_directions(x, y, block_rows)
+        found = directions.any(dim=1).nonzero()[:, 0]
+        self.output.weight[found] = directions[found] * (self.config.label_norm or self.config.label_start)
+        self.output.forget_tables()
+        self._searchers.clear()
+
+    @torch.no_grad()
+    def label_directions(self, x: CsrBatch, y: RaggedIds, block_rows: int = 8192) -> Tensor:
+        """Where the rows of each label are: the mean of their h(x), less that of all rows, scaled to length 1.
+
+        x: training rows (rows, num_features); y: their labels, (rows, num_labels). Returns (num_labels, hidden),
+        zeros for labels without rows. Cost: one forward pass, and a row added for each label of each row.
         """
         sums, mean = torch.zeros_like(self.output.weight), torch.zeros(self.config.hidden)
         for at in range(0, len(x), block_rows):
@@ -114,12 +125,8 @@ class LookupNetwork(DeepPath):
             sums.index_add_(0, torch.from_numpy(labels.ids), h[own])
         counts = torch.from_numpy(np.bincount(y.ids, minlength=self.config.num_labels).astype(np.float32))
         sums.addcmul_(counts[:, None], mean, value=-1.0)
-        lengths = sums.norm(dim=1)
-        found = (lengths > 1e-6).nonzero()[:, 0]
-        target = self.config.label_norm or self.config.label_start
-        self.output.weight[found] = sums[found] * (target / lengths[found])[:, None]
-        self.output.forget_tables()
-        self._searchers.clear()
+        lengths = sums.norm(dim=1, keepdim=True)
+        return sums.div_(lengths.clamp_min(1e-6)).mul_(lengths > 1e-6)
 
     def optimizers(self) -> list[RowOptimizer]:
         return [self.optimizer]

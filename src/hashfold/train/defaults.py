@@ -17,6 +17,7 @@ from hashfold.train.pruning import BUCKETS_A_WEIGHT
 DENSE_LABELS = 8_192  # up to so many labels, computing all of them costs no more than choosing some
 DENSE_BESIDE = 2_048  # the same where the other look-ups carry what a stronger network would add
 LEAST_ROWS = 4  # of a label that the network learns, where others know the rest
+LEAST_ALONE = 5  # the same where the rest joins it untrained, once it is trained
 MANY_LABELS_A_ROW = 5.0
 LARGE_ROWS, HUGE_ROWS = 20_000, 300_000
 EFFORTS = {"low": 0.5, "normal": 1.0, "high": 1.5}  # times the epochs
@@ -29,6 +30,7 @@ RISING = (
     (0.7, 2, 0),
     (1.0, 8, 0),
 )  # phases: up to a share of the steps, labels looked up, uniform ones
+OF_FREQUENT = ((0.3, 0, 0), (1.0, 4, 512))  # the same, where it learns labels with rows enough alone
 START = 4.0  # the length of label vectors at first: 8 learns faster, and less in the end
 WITHOUT_PHASES = {"negatives", "hard_negatives", "index", "label_norm", "loss"}  # who asks for one of these
 ADAGRAD_TIMES = 20  # as high a rate as Adam's: its steps shrink as its sums grow
@@ -154,12 +156,33 @@ def choose(
             settle(beside, "alike", True, f"{rows_a_label(found):.2f} rows a label: all lose one to the fit")
     else:
         beside["held_out"] = 0
+        if _phased(found, combine, given):
+            least = least_rows_alone(found)
+            reason = (
+                "of a label, for the network to learn it; others join it later" if least > 1 else "all learned"
+            )
+            settle(beside, "least_rows", least, reason)
     beside["parts"] = tuple(part for part in PARTS if part in parts)
     _take_the_rest(given, deep, network, training, beside)
     chosen = LookupConfig(**beside)
     if not deep:
         return Settings(None, None, chosen, reasons)
     return Settings(NetworkConfig(**network), TrainConfig(**training), chosen, reasons)
+
+
+def least_rows_alone(found: Statistics) -> int:
+    """Of a label that a network alone learns: more than 1 where enough labels have so many."""
+    return LEAST_ALONE if found.label_count_quantiles["90"] >= LEAST_ALONE else 1
+
+
+def _sparse(found: Statistics) -> bool:
+    """Many labels, few a row."""
+    return found.labels > DENSE_LABELS and found.labels_per_row < MANY_LABELS_A_ROW
+
+
+def _phased(found: Statistics, combine: bool, given: Mapping[str, Any]) -> bool:
+    """A softmax network alone over many labels, without settings that phases stand for."""
+    return _sparse(found) and not combine and not WITHOUT_PHASES & given.keys()
 
 
 def hidden_width(found: Statistics, dense: bool, effort: str, combine: bool) -> int:
@@ -183,8 +206,8 @@ def _settle_network(
     combine: bool,
     given: Mapping[str, Any],
 ) -> None:
-    rows, sparse = found.rows, found.labels > DENSE_LABELS and found.labels_per_row < MANY_LABELS_A_ROW
-    phased = sparse and not combine and not WITHOUT_PHASES & given.keys()
+    rows, sparse = found.rows, _sparse(found)
+    phased = _phased(found, combine, given)
     dense = not phased and _settle_negatives(found, network, settle, combine)
     single = found.max_labels_per_row <= 1
     many = dense or not sparse
@@ -196,7 +219,7 @@ def _settle_network(
     settle(network, "storage", "int8", "a quarter of the memory; rounding costs less than a tenth of a point")
     network["output_std"] = 0.02 if network["loss"] == "sigmoid" else 0.05
     if phased:
-        _settle_phases(network, settle)
+        _settle_phases(network, settle, given.get("least_rows", least_rows_alone(found)) > 1)
     held = _settle_norms(network, settle, given)
     large = combine and rows >= LARGE_ROWS
     if (network["loss"] == "softmax" or large) and not dense and not held:
@@ -224,9 +247,12 @@ def _settle_negatives(found: Statistics, network: dict[str, Any], settle: Any, c
     return dense
 
 
-def _settle_phases(network: dict[str, Any], settle: Any) -> None:
-    """Of a softmax network alone over many labels: in place of the same negatives all the time."""
-    settle(network, "phases", [list(phase) for phase in RISING], "the batch's labels, then labels looked up")
+def _settle_phases(network: dict[str, Any], settle: Any, frequent: bool) -> None:
+    """Of a softmax network alone over many labels, or the frequent ones: in place of the same negatives all the
+    time.
+    """
+    phases = [list(phase) for phase in (OF_FREQUENT if frequent else RISING)]
+    settle(network, "phases", phases, "the batch's labels, then labels looked up")
     settle(network, "index", "tree", "of the output layer, asked in training")
     settle(network, "index_options", {"probes": 8}, "clusters visited: negatives need not be the hardest")
     settle(network, "reinsert", "fixed:100", "labels that moved are found where they are")

@@ -40,7 +40,7 @@ class LookupConfig:
     parts: which of deep, wide and near the model has. held_out: rows that only fit the weights of the scores.
     alike: all labels lose a row while those are fitted, see `split_alike`; for models without a network.
     least_rows: of a label that the network learns, 1: all labels; those with fewer are left to the neighbours and
-    the cross weights, so above 1 there must be near.
+    the cross weights, or, where near is no part, join the network once it is trained (`model.join_labels`).
     shortlist: labels of a row's neighbours that the cross weights learn to tell from its own. buckets: cross
     weights in all, a byte each. weights: above 0, the largest so many are kept instead, each its own, see
     `hashfold.train.pruning`. wide_epochs, wide_lr: of their training (Adagrad, linear decay). starts: of the
@@ -72,9 +72,6 @@ class LookupConfig:
         if self.alike and "deep" in self.parts:
             remedy = "hold out rows at random, or train without deep"
             checks.fail(op, "alike must be false where rows train a network", "alike with deep", remedy)
-        if self.least_rows > 1 and "near" not in self.parts:
-            came = key_of(self.parts)
-            checks.fail(op, "least_rows above 1 leaves rare labels to near, which parts must hold", came)
         if self.threads is not None:
             checks.integer(op, "threads", self.threads, low=1)
         for name in ("shortlist", "wide_epochs", "starts", "least_rows"):

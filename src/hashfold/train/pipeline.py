@@ -11,7 +11,7 @@ from typing import Any
 from hashfold import checks
 from hashfold.data import Dataset, TfIdf, drop_unusable, label_counts, statistics
 from hashfold.memory import peak_bytes
-from hashfold.model import HashfoldModel, LookupNetwork, Lookups, Outputs
+from hashfold.model import HashfoldModel, LookupNetwork, Lookups, Outputs, check_joinable, join_labels
 from hashfold.model.targets import Targets
 from hashfold.sparse import Int64
 from hashfold.train.callbacks import Callback, RunInfo
@@ -91,7 +91,7 @@ def fit_model(
         },
         metrics=result.metrics,
     )
-    if valid is not None and (lookups.mixers or lookups.network is None):
+    if valid is not None and (lookups.mixers or lookups.network is None or chosen.beside.least_rows > 1):
         scored = model.evaluate(valid, KS, candidates=False)
         model.metrics = {name: scored[name] for name in metric_names(train.num_labels) if name in scored}
         result = replace(result, metrics=model.metrics)
@@ -116,9 +116,13 @@ class _Run:
         kept, _ = split(len(self.train), beside.held_out, beside.seed)
         seen = self.train if len(kept) == len(self.train) else self.train.take(kept)
         outputs = Outputs.with_rows(label_counts(seen.y), beside.least_rows)
+        joins = outputs.partial and "near" not in beside.parts
         if outputs.partial:
-            self.say(f"deep learns {len(outputs)} labels, those of {beside.least_rows} rows or more")
-        seen, valid = outputs.learned(seen), _to_learn(self.valid, outputs)
+            rest = ", and the others join it after that" if joins else ""
+            self.say(f"deep learns {len(outputs)} labels, those of {beside.least_rows} rows or more{rest}")
+        if joins:
+            check_joinable(self.chosen.network)
+        every, seen, valid = seen, outputs.learned(seen), _to_learn(self.valid, outputs)
         network = LookupNetwork(replace(self.chosen.network, num_labels=len(outputs)))
         network.set_label_prior(label_counts(seen.y), len(seen))
         if self.chosen.network.label_start and not resume:
@@ -126,8 +130,10 @@ class _Run:
         result = fit(
             network, seen, valid, config, callbacks=self.callbacks, checkpoints=checkpoints, resume=resume
         )
-        network.round_weights()
         began = time.perf_counter()
+        if joins:
+            network, outputs = join_labels(network, outputs, every.x, every.y), Outputs(None, every.num_labels)
+        network.round_weights()
         lookups = fit_lookups(network, self.train, self.counts, beside, self.say, outputs)
         seconds = result.seconds + time.perf_counter() - began
         return lookups, replace(result, seconds=seconds, peak_memory_bytes=peak_bytes())
