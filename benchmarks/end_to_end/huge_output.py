@@ -212,8 +212,8 @@ def _step(net: Any, rows: Rows, i: int) -> None:
 
 
 def memory(rule: str, examples: Path) -> dict[str, float]:
-    """Of a process of its own that trains, resident bytes: before the network is made, the most ever, and at the end
-    those that it wrote (without code mapped from the disk)."""
+    """Of a process of its own that trains, resident bytes: before the network is made, the most ever, at the
+    end those that it wrote (without code mapped from the disk)."""
     from hashfold.memory import peak_bytes, resident_bytes
 
     rows = Rows(pickle.loads(examples.read_bytes()), BATCHES[0])
