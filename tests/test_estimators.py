@@ -16,6 +16,7 @@ from sklearn.utils.validation import NotFittedError
 
 from hashfold import HashfoldClassifier
 from hashfold.errors import InputError
+from hashfold.model import PrunedWide
 
 SMALL: dict[str, Any] = {"hidden": 32, "epochs": 20, "batch_size": 8, "lr": 0.02}
 
@@ -268,6 +269,16 @@ def test_one_class_only() -> None:
         model = HashfoldClassifier(**SMALL).fit(X, ["only"] * rows)
         assert model.predict(["apple", "unheard of"]).tolist() == ["only", "only"]
         assert model.predict_proba(["apple", "unheard of"]) == pytest.approx(1)
+
+
+def test_settings_reach_the_look_ups() -> None:
+    X, y = many(400, 0)
+    settings = {"weights": 60, "optimizer": "compact_adam", "label_norm": 3.0}
+    model = HashfoldClassifier(epochs=2, hidden=16, **settings).fit(X, y).model_
+    assert isinstance(model.lookups.wide, PrunedWide)
+    assert model.network.config.optimizer == "compact_adam"
+    lengths = model.network.output.weight.detach().norm(dim=1).numpy()
+    assert lengths == pytest.approx(3.0, rel=0.02)
 
 
 @pytest.mark.parametrize(

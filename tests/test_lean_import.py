@@ -36,5 +36,24 @@ def test_neither_torch_nor_sklearn(code: str) -> None:
     assert not loaded & set(HEAVY)
 
 
+TRAINING = """
+from hashfold.data import synthetic
+from hashfold.model import LookupNetwork, NetworkConfig
+rows, _ = synthetic(32, 50, 20)
+net = LookupNetwork(NetworkConfig(50, 20, hidden=8))
+net.training_step(rows.x, rows.y, 0)
+net.optimizer.zero_grad()
+net.optimizer.load_state_dict(net.optimizer.state_dict())
+"""
+
+
+def test_training_needs_neither_torchs_compiler_nor_what_fits_the_mixture() -> None:
+    """They take a second to import, and 90 MB."""
+    loaded = modules_after(TRAINING)
+    assert "hashfold.optim" in loaded
+    assert not loaded & {"torch._dynamo", "scipy.optimize"}
+
+
 def test_it_would_notice() -> None:
     assert "torch" in modules_after("import hashfold, hashfold.kernels.sparse_linear")
+    assert "torch._dynamo" in modules_after("import torch\ntorch.optim.SGD([torch.zeros(1)])")

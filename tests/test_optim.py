@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -297,21 +295,3 @@ def test_bad_settings_are_refused(make: object, message: str) -> None:
 def test_fusing_a_foreign_layer_is_refused() -> None:
     with pytest.raises(InputError, match="must own"):
         RowAdam([nn.Parameter(torch.zeros(2, 2))]).fuse(SparseLinear(3, 2))
-
-
-def test_a_step_does_without_torchs_compiler() -> None:
-    """Which takes a second to import, and 70 MB."""
-    program = """
-import sys, torch
-from hashfold.model import LookupNetwork, NetworkConfig
-from hashfold.data import synthetic
-rows, _ = synthetic(32, 50, 20)
-net = LookupNetwork(NetworkConfig(50, 20, hidden=8))
-net.training_step(rows.x, rows.y, 0)
-net.optimizer.zero_grad()
-net.optimizer.load_state_dict(net.optimizer.state_dict())
-assert isinstance(net.optimizer, torch.optim.Optimizer)
-print(sorted(m for m in ("torch._dynamo", "scipy.optimize") if m in sys.modules))
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]", done.stdout

@@ -22,8 +22,8 @@ from hashfold.train import fit_model, progress
 
 _OP = "HashfoldClassifier"
 _SETTINGS = (
-    *("hidden", "loss", "dropout", "negatives", "hard_negatives", "index", "lr"),
-    *("epochs", "batch_size", "patience", "seed", "threads", "buckets", "least_rows", "rare"),
+    *("hidden", "loss", "dropout", "negatives", "hard_negatives", "index", "label_norm", "lr", "optimizer"),
+    *("epochs", "batch_size", "patience", "seed", "threads", "buckets", "weights", "least_rows", "rare"),
 )
 
 
@@ -35,12 +35,15 @@ class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         hidden: width of the hidden vector. loss: "softmax" or "sigmoid". dropout: share of hidden units
             dropped. negatives: uniform negative labels a batch, 0 for all labels. hard_negatives: labels
-            looked up for each row as negatives. index: "exact", "clustered", "tree" or "lsh". lr: peak rate.
+            looked up for each row as negatives. index: "exact", "clustered", "tree" or "lsh". label_norm: length
+            that label vectors are held to; 12 makes them easy to look up. lr: peak rate. optimizer: "adam",
+            "rowwise_adam", "compact_adam" or "rowwise_adagrad", with 8, 4, 2 or 0 bytes of state a weight.
         epochs, batch_size: of training. patience: stop after so many validations without a new best P@1
             (needs `valid`).
         effort: "low", "normal" or "high": accuracy for training time. parts: the look-ups of the model, of "deep",
             "wide" and "near"; deep or near proposes labels. None: all three, less those that the data rules
-            out. buckets: cross weights of "wide", a byte each. least_rows: of a label that "deep" learns; the
+            out. buckets: cross weights of "wide", a byte each. weights: so many instead that share no bucket, the
+            largest, which is smaller and more accurate on many rows and trains for longer. least_rows: of a label that "deep" learns; the
             others know the rest, or it joins "deep" untrained. rare: favours labels seen rarely, 0.5 is a good
             try: what true labels count where scores are combined, 1 / propensity to this power.
         weighting: of the input: "auto" (tf-idf for sparse counts, else rows scaled to length 1),
@@ -66,13 +69,16 @@ class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         negatives: int | None = None,
         hard_negatives: int | None = None,
         index: str | None = None,
+        label_norm: float | None = None,
         lr: float | None = None,
+        optimizer: str | None = None,
         epochs: int | None = None,
         batch_size: int | None = None,
         patience: int | None = None,
         effort: str = "normal",
         parts: Sequence[str] | None = None,
         buckets: int | None = None,
+        weights: int | None = None,
         least_rows: int | None = None,
         rare: float | None = None,
         weighting: str = "auto",
@@ -87,13 +93,16 @@ class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.negatives = negatives
         self.hard_negatives = hard_negatives
         self.index = index
+        self.label_norm = label_norm
         self.lr = lr
+        self.optimizer = optimizer
         self.epochs = epochs
         self.batch_size = batch_size
         self.patience = patience
         self.effort = effort
         self.parts = parts
         self.buckets = buckets
+        self.weights = weights
         self.least_rows = least_rows
         self.rare = rare
         self.weighting = weighting
