@@ -6,9 +6,9 @@ fastest step, from the same initial weights, over the same rows); those and 8 la
 phases (labels only, then 2 looked up, then 8 and 1,024 uniform); labels only and phases from label vectors that
 start where their rows are; labels of five rows or more alone, the others never learned or proposed (and
 counted as missed); and labels of nine rows or more, whom the others join at their rows (`join_labels`) before each
-score, which is then of a network over all labels, and later by the seconds that this takes. They run alternately,
-an epoch or a part of one each, and are then scored on test rows, off the clock; all else counts, building the
-index and starting the label vectors too.
+score, which is then of a network over all labels, and later by the seconds that this takes; both with row-wise
+Adagrad at 1e-1 too. They run alternately, an epoch or a part of one each, and are then scored on test rows, off
+the clock; all else counts, building the index and starting the label vectors too.
 
 Sets: planted-670k (made up, 670,091 labels; the most frequent label has P@1 .12, ten neighbours .59) and, if
 HASHFOLD_DATA is there, acl-authors and kowiki-articles (1.4 rows a label: hardly anything to learn). BENCH_SETS;
@@ -30,9 +30,10 @@ import torch
 from benchmarks.common import chosen, data_folder, plot, table, write, written
 from benchmarks.end_to_end import huge_output
 from benchmarks.peers.torch_network import TorchNetwork
-from hashfold.train.defaults import OF_FREQUENT, RISING, START
+from hashfold.train.defaults import ADAGRAD_RATE, OF_FREQUENT, RISING, START
 
 PLANTED = "planted-670k"
+ADAGRAD = "rowwise_adagrad"
 LR, HIDDEN, BATCH, NEGATIVES, DROPOUT, TESTS = 5e-3, 128, 256, 4096, 0.3, 4000
 FEW, JOINED_BELOW = 5, 9
 Phases = tuple[tuple[float, int, int], ...]
@@ -50,13 +51,15 @@ class Task(NamedTuple):
 
 class Way(NamedTuple):
     """phases: as of NetworkConfig. start: length of label vectors that start where their rows are; 0: at random.
-    least: rows that a label must have to be learned. joins: the others join the network.
+    least: rows that a label must have to be learned. joins: the others join the network. optimizer: as of
+    NetworkConfig.
     """
 
     phases: Phases
     start: float = 0.0
     least: int = 0
     joins: bool = False
+    optimizer: str = "adam"
 
 
 SETS = {
@@ -78,6 +81,8 @@ WAYS = {
     "frequent, started, then looked up and 512 uniform": Way(OF_FREQUENT, START, FEW),
     "all, the rare join, 1,024 uniform": Way(((1.0, 0, 1024),), START, JOINED_BELOW, True),
     "all, the rare join, then looked up and 512 uniform": Way(OF_FREQUENT, START, JOINED_BELOW, True),
+    "frequent, started, 1,024 uniform, Adagrad": Way(((1.0, 0, 1024),), START, FEW, optimizer=ADAGRAD),
+    "all, the rare join, 1,024 uniform, Adagrad": Way(((1.0, 0, 1024),), START, JOINED_BELOW, True, ADAGRAD),
 }
 PEER = "PyTorch, uniform"
 LOOK_UP = {"index": "tree", "index_options": {"probes": 8}, "reinsert": "fixed:100"}
@@ -107,10 +112,11 @@ def examples(name: str, tests: int | None = TESTS) -> tuple[Any, Any]:
 
 def settings(way: Way) -> dict[str, Any]:
     """Of the network. One phase without look-ups is the plain setting: its negatives are drawn ahead."""
-    first = way.phases[0]
+    first, lr = way.phases[0], ADAGRAD_RATE if way.optimizer == ADAGRAD else LR
+    common = {"label_start": way.start, "optimizer": way.optimizer, "lr": lr}
     if len(way.phases) == 1 and not first[1] and first[2]:
-        return {"negatives": first[2], "label_start": way.start}
-    return {"phases": [list(phase) for phase in way.phases], "label_start": way.start, **LOOK_UP}
+        return {"negatives": first[2], **common}
+    return {"phases": [list(phase) for phase in way.phases], **common, **LOOK_UP}
 
 
 class Contender:
@@ -130,7 +136,7 @@ class Contender:
         self.joining = train if way.joins else None
         train = self.outputs.learned(train)
         shape = train.num_features, train.num_labels
-        self.net = huge_output.network_over(*shape, dropout=DROPOUT, lr=LR, **settings(way))
+        self.net = huge_output.network_over(*shape, dropout=DROPOUT, **settings(way))
         self.net.set_label_prior(label_counts(train.y), len(train))
         self.peer = TorchNetwork(self.net, LR, DROPOUT) if name == PEER else None
         self.loader = Loader(train, BATCH, seed=0, prepare=self._prepare if self.peer is None else None)

@@ -9,6 +9,7 @@ import pytest
 from hashfold.data import Statistics
 from hashfold.errors import InputError
 from hashfold.model import PARTS
+from hashfold.optim import OPTIMIZERS
 from hashfold.train.defaults import OF_NETWORKS, choose, choose_parts
 
 TYPICAL = Statistics(
@@ -140,6 +141,20 @@ def test_overrides_win_and_what_depends_on_them_follows() -> None:
     assert (network.negatives, network.loss, network.hidden, network.label_norm) == (0, "sigmoid", 384, 12.0)
     assert (training.epochs, training.warmup_fraction) == (3, 0.1)
     assert "epochs 3: as asked" in reasons
+
+
+def test_the_rate_is_the_optimizers() -> None:
+    rates = {rule: choose(TYPICAL, {"optimizer": rule})[0].lr for rule in OPTIMIZERS}
+    assert rates["adam"] == rates["rowwise_adam"] == rates["compact_adam"] == choose(TYPICAL)[0].lr
+    assert rates["rowwise_adagrad"] > 10 * rates["adam"]
+    assert choose(TYPICAL, {"optimizer": "rowwise_adagrad", "lr": 0.3})[0].lr == 0.3
+
+
+def test_a_huge_network_is_trained_with_compact_state() -> None:
+    huge = replace(TYPICAL, features=135_909, labels=670_091, labels_seen=600_000)
+    assert (choose(TYPICAL)[0].optimizer, choose(huge)[0].optimizer) == ("adam", "compact_adam")
+    assert choose(huge, {"hidden": 64})[0].optimizer == "adam"
+    assert choose(huge, {"optimizer": "adam"})[0].optimizer == "adam"
 
 
 def test_labels_of_one_length_have_no_biases_and_a_rate_of_their_own() -> None:
