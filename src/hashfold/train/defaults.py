@@ -30,7 +30,11 @@ RISING = (
     (0.7, 2, 0),
     (1.0, 8, 0),
 )  # phases: up to a share of the steps, labels looked up, uniform ones
-OF_FREQUENT = ((0.3, 0, 0), (1.0, 4, 512))  # the same, where it learns labels with rows enough alone
+OF_FREQUENT = (
+    (0.3, 0, 0),
+    (0.5, 0, 512),
+    (1.0, 4, 512),
+)  # the same, where only labels with rows enough are learned
 START = 4.0  # the length of label vectors at first: 8 learns faster, and less in the end
 WITHOUT_PHASES = {"negatives", "hard_negatives", "index", "label_norm", "loss"}  # who asks for one of these
 COMPACT_WEIGHTS = 1 << 26  # of a network, whose Adam would keep half a GB; small sets lose .003 of P@1 by less
@@ -172,8 +176,8 @@ def choose(
 
 
 def least_rows_alone(found: Statistics) -> int:
-    """Of a label that a network alone learns: more than 1 where enough labels have so many."""
-    return LEAST_ALONE if found.label_count_quantiles["90"] >= LEAST_ALONE else 1
+    """Of a label that a network alone learns: more than 1 where a hundredth of the labels have twice as many."""
+    return LEAST_ALONE if found.label_count_quantiles["99"] >= 2 * LEAST_ALONE else 1
 
 
 def _sparse(found: Statistics) -> bool:
