@@ -43,9 +43,10 @@ class HashfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         effort: "low", "normal" or "high": accuracy for training time. parts: the look-ups of the model, of "deep",
             "wide" and "near"; deep or near proposes labels. None: all three, less those that the data rules
             out. buckets: cross weights of "wide", a byte each. weights: so many instead that share no bucket, the
-            largest, which is smaller and more accurate on many rows and trains for longer. least_rows: of a label that "deep" learns; the
-            others know the rest, or it joins "deep" untrained. rare: favours labels seen rarely, 0.5 is a good
-            try: what true labels count where scores are combined, 1 / propensity to this power.
+            largest, which is smaller and more accurate on many rows and trains for longer. least_rows: of a label
+            that "deep" learns; the others know the rest, or it joins "deep" untrained. rare: favours labels seen
+            rarely, 0.5 is a good try: what true labels count where scores are combined, 1 / propensity to this
+            power.
         weighting: of the input: "auto" (tf-idf for sparse counts, else rows scaled to length 1),
             "tfidf", "normalize", "none".
         min_df: words in fewer texts are dropped, where X is texts.
