@@ -100,9 +100,10 @@ def write(name: str, result: Mapping[str, Any]) -> None:
 
 
 def written(name: str) -> dict[str, Any]:
-    """What is in results/NAME.json; nothing if it is not there."""
+    """What is in results/NAME.json, without its machine; nothing if it is not there."""
     path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return {key: value for key, value in found.items() if key != "machine"}
 
 
 def plot(

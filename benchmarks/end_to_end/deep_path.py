@@ -1,11 +1,11 @@
 """The deep path through the command line, alone, with no options but the files: accuracy, seconds, memory.
 
-HASHFOLD_DATA: folder of the data sets; BENCH_SETS, BENCH_SEEDS: which, how often.
+HASHFOLD_DATA: folder of the data sets; BENCH_SETS, BENCH_SEEDS: which (results of the others stay), how often.
 """
 
 from __future__ import annotations
 
-from benchmarks.common import DEEP, chosen, data_folder, medians, seeds, table, train_and_eval, write
+from benchmarks.common import DEEP, chosen, data_folder, medians, seeds, table, train_and_eval, write, written
 
 NEEDS = ("HASHFOLD_DATA",)
 
@@ -13,7 +13,7 @@ SETS = ("citeulike-t", "eurlex57k", "acl-authors")
 
 
 def main() -> None:
-    folder, result = data_folder(), {}
+    folder, result = data_folder(), written("deep_path")
     rows = []
     for name in chosen(SETS):
         train, test = folder / name / "train.txt.xz", folder / name / "test.txt.xz"
