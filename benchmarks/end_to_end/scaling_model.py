@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from benchmarks.common import table
 
 HIDDEN, FLOAT = 128, 4
+ARRAYS = 1.5  # a weight and its compact optimizer state, in weights
 # Measured on one core (AMD EPYC, AVX-512 with bf16): CPU time, the least of many steps on huge_output's data.
-PAIR_NS = 6.3  # a row of the batch and an active label: product, loss, gradient, its share of the row's update
-INPUT_ROW_US = 17.0  # a row of 64 nonzeros: forward 4.5, backward and update 12.5
+PAIR_NS = 5.5  # a row of the batch and an active label: product, loss, gradient, its share of the row's update
+INPUT_ROW_US = 8.2  # a row of 64 nonzeros: forward 1.6, backward and update 6.6
 STEP_MS, ROW_US = (
     0.6,
     1.5,
@@ -45,9 +46,9 @@ class Step:
 
     @property
     def memory_ms(self) -> float:
-        """Rows of both layers with two states, read and written, at the bandwidth of the whole machine."""
+        """Rows of both layers with their state, read and written, at the bandwidth of the whole machine."""
         rows = self.active_a_machine + FEATURES_A_ROW * self.batch
-        return rows * 3 * HIDDEN * FLOAT * 2 / (MACHINE_GB_S * 1e6) * max(1.0, 8 / self.cores)
+        return rows * ARRAYS * HIDDEN * FLOAT * 2 / (MACHINE_GB_S * 1e6) * max(1.0, 8 / self.cores)
 
     @property
     def serial_ms(self) -> float:
@@ -76,8 +77,8 @@ class Step:
 
 
 def shard_gb(labels: float, machines: int) -> float:
-    """Weights and Adam's two states of a shard of the output layer."""
-    return labels / machines * HIDDEN * 3 * FLOAT / 1e9
+    """Weights and compact optimizer state of a shard of the output layer."""
+    return labels / machines * HIDDEN * ARRAYS * FLOAT / 1e9
 
 
 def cores_table() -> None:
