@@ -19,6 +19,18 @@ HF_INLINE IntVec float_to_bits(Vec<float> f) {
     return v;
 }
 
+// e^x / 2^whole, where whole is x / log 2 rounded to the nearest.
+HF_INLINE Vec<float> mantissa_of_exponential(Vec<float> x, Vec<float> whole) {
+    const Vec<float> r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+    Vec<float> p = splat(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 0.5f;
+    return p * r * r + r + 1.0f;
+}
+
 // e^x for x up to 88; 0 below -87. NaN stays NaN.
 HF_INLINE Vec<float> exponential(Vec<float> x) {
     const Vec<float> low = splat(-87.0f), high = splat(88.0f);
@@ -26,15 +38,7 @@ HF_INLINE Vec<float> exponential(Vec<float> x) {
     const Vec<float> scaled = clamped * 1.44269504f;
     const IntVec n = __builtin_convertvector(scaled + (scaled < 0.0f ? splat(-0.5f) : splat(0.5f)), IntVec);
     const Vec<float> whole = __builtin_convertvector(n, Vec<float>);
-    const Vec<float> r = clamped - whole * 0.693359375f + whole * 2.12194440e-4f;
-    Vec<float> p = splat(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 0.5f;
-    p = p * r * r + r + 1.0f;
-    const Vec<float> result = p * bits_to_float((n + 127) << 23);
+    const Vec<float> result = mantissa_of_exponential(clamped, whole) * bits_to_float((n + 127) << 23);
     return x != x ? x : (x < low ? Vec<float>{} : result);
 }
 
@@ -44,15 +48,7 @@ HF_INLINE Vec<float> exponential_below_zero(Vec<float> x) {
     // Adding 1.5 x 2^23 rounds to the nearest whole number, which the lowest bits then hold.
     const Vec<float> magic = splat(12582912.0f), shifted = clamped * 1.44269504f + magic;
     const Vec<float> whole = shifted - magic;
-    const Vec<float> r = clamped - whole * 0.693359375f + whole * 2.12194440e-4f;
-    Vec<float> p = splat(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 0.5f;
-    p = p * r * r + r + 1.0f;
-    return p * bits_to_float((float_to_bits(shifted) + 127) << 23);
+    return mantissa_of_exponential(clamped, whole) * bits_to_float((float_to_bits(shifted) + 127) << 23);
 }
 
 // log(1 + e) for e in [0, 1].

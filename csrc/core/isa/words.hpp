@@ -138,7 +138,7 @@ inline constexpr int kWordTileRows = HASHFOLD_VECTOR_BYTES == 64 ? 12 : 6;
 struct RowLines {
     static constexpr int64_t kRowStride = kLanes, kLine = kWordTileRows * kLanes;
     const uint32_t* data;
-    int64_t depth;  // words of a row, rounded up to whole lines
+    int64_t depth;  // words of a row, which fill whole lines
 
     static constexpr int64_t words(int64_t rows, int64_t depth) {
         return (rows + kWordTileRows - 1) / kWordTileRows * kWordTileRows * lines(depth);
